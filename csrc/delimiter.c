@@ -1,0 +1,131 @@
+/* Delimiter: a payload, then one of the delimiters (texts). A frame ends where the earliest of them
+ * ends; where several end there, the longest is taken off. Searching for ends, not beginnings, means
+ * that nothing is searched twice: what was searched holds no end. */
+#include "kind.h"
+
+enum { KEEP, DELIVER_TAIL };
+
+static uint64_t longest(const sf_framing *framing)
+{
+    uint64_t most = 0;
+    for (size_t i = 0; i < framing->texts; i++)
+        if (framing->text[i].size > most)
+            most = framing->text[i].size;
+    return most;
+}
+
+/* The size of the longest delimiter that ends at data[end], or 0. */
+static uint64_t ending(const sf_framing *framing, const uint8_t *data, uint64_t end)
+{
+    uint64_t most = 0;
+    for (size_t i = 0; i < framing->texts; i++) {
+        const sf_text *text = &framing->text[i];
+        if (text->size > most && text->size <= end && !memcmp(data + end - text->size, text->data, text->size))
+            most = text->size;
+    }
+    return most;
+}
+
+/* The last byte of all delimiters, or -1 where they differ. */
+static int common_last(const sf_framing *framing)
+{
+    int last = framing->text[0].data[framing->text[0].size - 1];
+    for (size_t i = 1; i < framing->texts; i++)
+        if (framing->text[i].data[framing->text[i].size - 1] != last)
+            return -1;
+    return last;
+}
+
+/* The earliest end of a delimiter behind data[from], its size in *taken; 0 where none ends by data[size]. */
+static uint64_t find_end(const sf_framing *framing, const uint8_t *data, uint64_t from, uint64_t size, uint64_t *taken)
+{
+    int last = common_last(framing);
+    if (last >= 0) {
+        while (from < size) {
+            const uint8_t *hit = memchr(data + from, last, (size_t)(size - from));
+            if (!hit)
+                return 0;
+            from = (uint64_t)(hit - data) + 1;
+            if ((*taken = ending(framing, data, from)))
+                return from;
+        }
+        return 0;
+    }
+    uint64_t lasts[4] = {0, 0, 0, 0};
+    for (size_t i = 0; i < framing->texts; i++) {
+        uint8_t byte = framing->text[i].data[framing->text[i].size - 1];
+        lasts[byte >> 6] |= UINT64_C(1) << (byte & 63);
+    }
+    for (; from < size; from++)
+        if (lasts[data[from] >> 6] >> (data[from] & 63) & 1 && (*taken = ending(framing, data, from + 1)))
+            return from + 1;
+    return 0;
+}
+
+/* The least number of bytes that would complete a delimiter behind data[size]. */
+static uint64_t missing(const sf_framing *framing, const uint8_t *data, uint64_t size)
+{
+    uint64_t least = SF_TEXT_MAX;
+    for (size_t i = 0; i < framing->texts; i++) {
+        const sf_text *text = &framing->text[i];
+        uint64_t part = text->size - 1 < size ? text->size - 1 : size;
+        while (part && memcmp(data + size - part, text->data, part))
+            part--;
+        if (text->size - part < least)
+            least = text->size - part;
+    }
+    return least;
+}
+
+static int scan_delimiter(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan)
+{
+    /* Behind `bound` bytes without an end the payload is too long, wherever it may end. */
+    uint64_t limit = framing->max_length, keep = framing->number[KEEP], taken = 0;
+    uint64_t bound = limit + (keep ? 1 : longest(framing));
+    uint64_t end = find_end(framing, data, scan->resume, size < bound ? size : bound, &taken);
+    if (end) {
+        uint64_t stop = keep ? end : end - taken;
+        if (stop > limit)
+            return sf_fail(scan, SF_TOO_LONG, 0, limit, end);
+        return sf_found(scan, end, 0, stop);
+    }
+    if (size >= bound)
+        return sf_fail(scan, SF_TOO_LONG, 0, limit, bound);
+    if (scan->ended && framing->number[DELIVER_TAIL] && size) {
+        if (size > limit)
+            return sf_fail(scan, SF_TOO_LONG, 0, limit, size);
+        return sf_found(scan, size, 0, size);
+    }
+    scan->resume = size;
+    return sf_want(scan, missing(framing, data, size));
+}
+
+static int wrap_delimiter(const sf_framing *framing, const uint8_t *payload, uint64_t size, sf_wrapped *out)
+{
+    const sf_text *first = &framing->text[0];
+    uint64_t taken = 0, end;
+    if (size > framing->max_length)
+        return sf_refuse(out, SF_WRAP_TOO_LONG, size, framing->max_length);
+    end = find_end(framing, payload, 0, size, &taken);
+    if (framing->number[KEEP]) {
+        if (!end)
+            return sf_refuse(out, SF_WRAP_UNENDED, size, 0);
+        return end == size ? 0 : sf_refuse(out, SF_WRAP_DELIMITER, end - taken, 0);
+    }
+    if (end)
+        return sf_refuse(out, SF_WRAP_DELIMITER, end - taken, 0);
+    /* The end of the payload and the delimiter together must not make an earlier or a longer one. */
+    uint8_t seam[2 * SF_TEXT_MAX];
+    uint64_t before = size < SF_TEXT_MAX ? size : SF_TEXT_MAX;
+    if (before)
+        memcpy(seam, payload + size - before, before);
+    memcpy(seam + before, first->data, first->size);
+    end = find_end(framing, seam, before, before + first->size, &taken);
+    if (end != before + first->size || taken != first->size)
+        return sf_refuse(out, SF_WRAP_DELIMITER, size - before + end - taken, 0);
+    memcpy(out->trailer, first->data, first->size);
+    out->trailer_size = (uint32_t)first->size;
+    return 0;
+}
+
+const sf_kind sf_delimiter = {"delimiter", scan_delimiter, wrap_delimiter};

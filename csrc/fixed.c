@@ -1,0 +1,27 @@
+/* FixedLength: every payload has the same length. */
+#include "kind.h"
+
+enum { LENGTH };
+
+static int scan_fixed(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan)
+{
+    uint64_t length = framing->number[LENGTH];
+    (void)data;
+    if (length > framing->max_length && size)
+        return sf_fail(scan, SF_TOO_LONG, length, framing->max_length, 1);
+    if (size < length)
+        return sf_await(scan, size, length, 0, length);
+    return sf_found(scan, length, 0, length);
+}
+
+static int wrap_fixed(const sf_framing *framing, const uint8_t *payload, uint64_t size, sf_wrapped *out)
+{
+    (void)payload;
+    if (size > framing->max_length)
+        return sf_refuse(out, SF_WRAP_TOO_LONG, size, framing->max_length);
+    if (size != framing->number[LENGTH])
+        return sf_refuse(out, SF_WRAP_SIZE, size, framing->number[LENGTH]);
+    return 0;
+}
+
+const sf_kind sf_fixed = {"fixed", scan_fixed, wrap_fixed};

@@ -1,0 +1,42 @@
+/* Tagged: a byte picks the framing (children) that reads the frame. */
+#include "kind.h"
+
+enum { OFFSET, MASK };
+enum { TABLE }; /* 256 little-endian 16-bit numbers: the child of each tag, counted from 1; 0 is none */
+
+static unsigned slot(const sf_framing *framing, uint8_t byte)
+{
+    const uint8_t *entry = framing->text[TABLE].data + 2 * (byte & framing->number[MASK]);
+    return (unsigned)entry[0] | (unsigned)entry[1] << 8;
+}
+
+static int scan_tagged(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan)
+{
+    uint64_t least = framing->number[OFFSET] + 1;
+    if (size < least)
+        return sf_want(scan, least - size);
+    unsigned number = slot(framing, data[least - 1]);
+    if (!number)
+        return sf_fail(scan, SF_TAG, data[least - 1] & framing->number[MASK], 0, least);
+    int status = sf_scan_frame(framing->child[number - 1], data, size, scan);
+    if (status == SF_FAULT && scan->seen < least)
+        scan->seen = least;
+    if (status == SF_FRAME && scan->size < least)
+        return sf_fail(scan, SF_TOO_SHORT, scan->size, least, least);
+    return status;
+}
+
+static int wrap_tagged(const sf_framing *framing, const uint8_t *payload, uint64_t size, sf_wrapped *out)
+{
+    uint64_t at = framing->number[OFFSET];
+    unsigned number = at < size ? slot(framing, payload[at]) : 0;
+    if (!number)
+        return sf_refuse(out, SF_WRAP_TAG, 0, 0);
+    if (sf_wrap_frame(framing->child[number - 1], payload, size, out) < 0)
+        return -1;
+    /* A framing that takes the tag off, or puts a header in front, must still leave it in its place. */
+    uint8_t tag = at < out->header_size ? out->header[at] : payload[at - out->header_size + out->replaced];
+    return slot(framing, tag) == number ? 0 : sf_refuse(out, SF_WRAP_TAG, 0, 0);
+}
+
+const sf_kind sf_tagged = {"tagged", scan_tagged, wrap_tagged};

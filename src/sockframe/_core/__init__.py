@@ -1,0 +1,6 @@
+"""The C wing: Cython over csrc/. The same rooms, classes and methods as `sockframe._pure`."""
+
+from .codec import Decoder, Encoder
+from .connection import Connection
+
+__all__ = ["Connection", "Decoder", "Encoder"]

@@ -1,0 +1,37 @@
+"""The one place that chooses the wing: SOCKFRAME_CORE=1 insists on the core, 0 takes the pure one."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+CHOICE = os.environ.get("SOCKFRAME_CORE", "")
+if CHOICE not in ("", "0", "1"):
+    raise ImportError(f"SOCKFRAME_CORE must be 0, 1 or unset, not {CHOICE!r}")
+
+#: Why the core is not in use, or None where it is.
+why_not_core: str | None = None
+
+if TYPE_CHECKING:
+    from ._core import Connection, Decoder, Encoder
+
+    wing: str
+elif CHOICE == "0":
+    from ._pure import Connection, Decoder, Encoder
+
+    wing = "pure"
+    why_not_core = "SOCKFRAME_CORE is 0"
+else:
+    try:
+        from ._core import Connection, Decoder, Encoder
+
+        wing = "core"
+    except ImportError as error:
+        if CHOICE == "1":
+            raise ImportError(f"SOCKFRAME_CORE is 1, but the core can't be loaded: {error}") from error
+        from ._pure import Connection, Decoder, Encoder
+
+        wing = "pure"
+        why_not_core = str(error)
+
+__all__ = ["Connection", "Decoder", "Encoder", "why_not_core", "wing"]

@@ -1,0 +1,251 @@
+"""Every exception of sockframe, made here from a fault's code and numbers, for both wings.
+
+`Fault` and `TEXTS` are the codes and the words of csrc/sockframe.h and csrc/kinds.c; a test compares
+them. Numbers are in bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from enum import IntEnum
+
+#: The most bytes of a stream that an exception keeps.
+CONTEXT = 100
+
+
+class Fault(IntEnum):
+    """What can be wrong: with a stream, then (WRAP_...) with a payload."""
+
+    NONE = 0
+    TOO_LONG = 1
+    NEGATIVE = 2
+    TOO_SHORT = 3
+    DIGIT = 4
+    LEADING_ZERO = 5
+    DIGITS = 6
+    SEPARATOR = 7
+    END = 8
+    VARINT_LONG = 9
+    VARINT_CANONICAL = 10
+    BARE = 11
+    TAG = 12
+    WRAP_TOO_LONG = 13
+    WRAP_CAPACITY = 14
+    WRAP_DELIMITER = 15
+    WRAP_UNENDED = 16
+    WRAP_SIZE = 17
+    WRAP_SCALE = 18
+    WRAP_FIELD = 19
+    WRAP_SHORT = 20
+    WRAP_TAG = 21
+    WRAP_LAST = 22
+
+
+#: The words of each fault, and what its two numbers say.
+TEXTS: dict[Fault, tuple[str, str]] = {
+    Fault.NONE: ("no fault", ""),
+    Fault.TOO_LONG: ("frame is too long", ""),
+    Fault.NEGATIVE: ("length is negative", "-{number}"),
+    Fault.TOO_SHORT: ("frame is shorter than its header", "{number} bytes, at least {limit} are needed"),
+    Fault.DIGIT: ("byte in the length is not a digit", "0x{number:02x}"),
+    Fault.LEADING_ZERO: ("length has a leading zero", ""),
+    Fault.DIGITS: ("length has too many digits", "at most {limit} are read"),
+    Fault.SEPARATOR: ("byte behind the length is not the separator", "0x{number:02x}"),
+    Fault.END: ("frame is not closed by its end", "0x{number:02x}"),
+    Fault.VARINT_LONG: ("varint is too long", "at most {limit} bytes are read"),
+    Fault.VARINT_CANONICAL: ("varint is not the shortest", ""),
+    Fault.BARE: ("line has a bare CR or LF", "0x{number:02x}"),
+    Fault.TAG: ("tag is not listed", "0x{number:02x}"),
+    Fault.WRAP_TOO_LONG: ("payload is too long", "{number} bytes, max_length is {limit}"),
+    Fault.WRAP_CAPACITY: ("length does not fit its field", "{number}, at most {limit}"),
+    Fault.WRAP_DELIMITER: ("payload holds a delimiter", "at byte {number}"),
+    Fault.WRAP_UNENDED: ("payload does not end with its delimiter", "{number} bytes"),
+    Fault.WRAP_SIZE: ("payload has the wrong length", "{number} bytes, the framing has {limit}"),
+    Fault.WRAP_SCALE: ("frame is not a multiple of its unit", "{number} bytes to count in units of {limit}"),
+    Fault.WRAP_FIELD: ("payload's own length is wrong", "{number}, the right one is {limit}"),
+    Fault.WRAP_SHORT: ("payload is too short for its header", "{number} bytes, at least {limit} are needed"),
+    Fault.WRAP_TAG: ("payload does not begin with a listed tag", ""),
+    Fault.WRAP_LAST: ("payload follows one that lasts until the stream ends", ""),
+}
+
+_OTHER_PROTOCOLS = (
+    ((b"HTTP", b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"OPTI", b"PATC", b"CONN", b"PRI "), "HTTP"),
+    ((b"\x16\x03", b"\x15\x03"), "TLS"),
+)
+
+
+class FramingError(Exception):
+    """The base of every error that sockframe finds in a stream, a payload or a buffer."""
+
+
+class MalformedFrameError(FramingError, ValueError):
+    """The stream holds no frame of its framing where one should be; final for the stream.
+
+    `position` is the stream offset of the bad frame's first byte; `header` the bytes of the frame
+    that show the fault, at most 100.
+    """
+
+    def __init__(self, message: str = "", *, position: int | None = None, header: bytes = b"") -> None:
+        super().__init__(message)
+        self.position = position
+        self.header = header
+
+
+class FrameTooLongError(FramingError, ValueError):
+    """A frame's payload, or a payload to send, is longer than allowed.
+
+    `length` is the payload's announced length in bytes, None where the framing announces none;
+    `limit` the most allowed; `position` the stream offset of the frame's first byte (None for a
+    payload to send); `header` the bytes of the frame that show it, at most 100.
+    """
+
+    def __init__(self, message: str = "", *, length: int | None = None, limit: int | None = None,
+                 position: int | None = None, header: bytes = b"") -> None:
+        super().__init__(message)
+        self.length = length
+        self.limit = limit
+        self.position = position
+        self.header = header
+
+
+class IncompleteFrameError(FramingError, EOFError):
+    """The stream ended inside a frame.
+
+    `partial` holds the frame's first bytes, at most 100; `need` is the least number of bytes that
+    were still missing; `position` the stream offset of the frame's first byte.
+    """
+
+    def __init__(self, message: str = "", *, partial: bytes = b"", need: int | None = None,
+                 position: int | None = None) -> None:
+        super().__init__(message)
+        self.partial = partial
+        self.need = need
+        self.position = position
+
+
+class EndOfStream(FramingError, EOFError):
+    """The stream ended on a frame boundary: there are no more frames."""
+
+
+class BufferTooSmallError(FramingError, ValueError):
+    """The caller's buffer is smaller than the `need` bytes that were to go into it; nothing was lost."""
+
+    def __init__(self, message: str = "", *, need: int | None = None) -> None:
+        super().__init__(message)
+        self.need = need
+
+
+def _looks_like(header: bytes) -> str:
+    """Say what other protocol a header that can't be right reads as."""
+    for starts, protocol in _OTHER_PROTOCOLS:
+        if header.startswith(starts):
+            return f"; the bytes read as {protocol}: {header[:8]!r}"
+    return ""
+
+
+def scan_error(code: int, number: int, limit: int, position: int, seen: int, header: bytes) -> FramingError:
+    """Make the error of a fault in a stream; `seen` bytes of the frame at `position` show it."""
+    fault = Fault(code)
+    words, detail = TEXTS[fault]
+    if fault is Fault.TOO_LONG:
+        length = number or None
+        size = f"{length} bytes" if length else f"more than {limit} bytes"
+        return FrameTooLongError(
+            f"{words}: {size} of payload, max_length is {limit} (frame at stream position {position})"
+            + _looks_like(header), length=length, limit=limit, position=position, header=header)
+    detail = f" ({detail.format(number=number, limit=limit)})" if detail else ""
+    return MalformedFrameError(
+        f"{words}{detail}: byte {seen - 1} of the frame at stream position {position}" + _looks_like(header),
+        position=position, header=header)
+
+
+def wrap_error(code: int, number: int, limit: int, index: int | None = None) -> ValueError:
+    """Make the error of a payload that can't be sent; `index` is its place among several."""
+    fault = Fault(code)
+    words, detail = TEXTS[fault]
+    message = words + (f" ({detail.format(number=number, limit=limit)})" if detail else "")
+    if index is not None:
+        message = f"payload {index}: {message}"
+    if fault in (Fault.WRAP_TOO_LONG, Fault.WRAP_CAPACITY):
+        return FrameTooLongError(message, length=number, limit=limit)
+    return ValueError(message)
+
+
+def incomplete_error(partial: bytes, held: int, need: int, position: int) -> IncompleteFrameError:
+    """Make the error of a stream that ended `held` bytes into the frame at `position`."""
+    return IncompleteFrameError(
+        f"stream ended {held} bytes into a frame, at least {need} more were needed "
+        f"(frame at stream position {position})", partial=partial, need=need, position=position)
+
+
+def end_of_stream(position: int) -> EndOfStream:
+    """Make the error that says: no more frames."""
+    return EndOfStream(f"stream ended at position {position}")
+
+
+def too_small_error(need: int, size: int) -> BufferTooSmallError:
+    """Make the error of a buffer of `size` bytes where `need` are needed."""
+    return BufferTooSmallError(f"buffer has {size} bytes, {need} are needed", need=need)
+
+
+def not_bytes_error(what: str, value: object) -> TypeError:
+    """Make the error of an argument that is no bytes-like object."""
+    return TypeError(f"{what} must be a bytes-like object, not {type(value).__name__}")
+
+
+def not_contiguous_error(what: str) -> BufferError:
+    """Make the error of a buffer with gaps, or in Fortran order."""
+    return BufferError(f"{what} must be C-contiguous")
+
+
+def read_only_error(what: str) -> TypeError:
+    """Make the error of a buffer that can't be written to."""
+    return TypeError(f"{what} must be writable")
+
+
+def not_framing_error(value: object) -> TypeError:
+    """Make the error of an argument that is no framing."""
+    return TypeError(f"framing must be a Framing, not {type(value).__name__}")
+
+
+def reentry_error(what: str) -> RuntimeError:
+    """Make the error of a call that came from inside another call of the same object."""
+    return RuntimeError(f"{what} is already at work in this call")
+
+
+def ended_error() -> ValueError:
+    """Make the error of bytes that come after the end."""
+    return ValueError("the stream has ended: finish() was called")
+
+
+def not_lent_error(count: int, lent: int) -> ValueError:
+    """Make the error of more bytes said to be written than there was room for."""
+    return ValueError(f"buffer_updated({count}): the buffer that get_buffer() lent has {lent} bytes")
+
+
+def no_copy_error(value: object) -> TypeError:
+    """Make the error of pickling or copying what belongs to one stream."""
+    return TypeError(f"{type(value).__name__} can't be pickled or copied: it belongs to one stream")
+
+
+def closed_error() -> OSError:
+    """Make the error of a call on a closed connection."""
+    return OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+def timeout_error() -> TimeoutError:
+    """Make the error of a deadline that passed."""
+    return TimeoutError("timed out")
+
+
+def blocking_error(what: str) -> BlockingIOError:
+    """Make the error of a call that would have to wait on a non-blocking socket."""
+    return BlockingIOError(errno.EAGAIN, what)
+
+
+def os_error(number: int) -> OSError:
+    """Make the error of a system call; the kernel's own ETIMEDOUT is a dead peer, not a deadline."""
+    if number == errno.ETIMEDOUT:
+        return ConnectionError(number, os.strerror(number))
+    return OSError(number, os.strerror(number))

@@ -1,0 +1,113 @@
+"""What the documents say is so: their examples run, their tables, paths and commands are real."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import sockframe
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+PYTHON = [text for language, text in BLOCKS if language == "python"]
+SERVER, CLIENT = (next(text for text in PYTHON if mark in text) for mark in ("create_server(", "connect("))
+COMMANDS = [line for language, text in BLOCKS if language == "sh" for line in text.splitlines()]
+WINGS = ["0"] if os.environ.get("SOCKFRAME_CORE") == "0" else ["1", "0"]
+
+
+def start(source: str, wing: str) -> "subprocess.Popen[str]":
+    """Start Python on `source`, on one wing."""
+    return subprocess.Popen([sys.executable, "-W", "error", "-c", source], text=True, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, env={**os.environ, "SOCKFRAME_CORE": wing})
+
+
+def run(source: str, wing: str) -> str:
+    """Run `source` to its end and return what it printed."""
+    with start(source, wing) as process:
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, output
+    return output
+
+
+@pytest.mark.parametrize("wing", WINGS)
+def test_the_client_talks_to_the_server(wing: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    assert "7000" in SERVER and "7000" in CLIENT
+    with start(SERVER.replace("7000", port), wing) as server:
+        try:
+            for _ in range(200):
+                with socket.socket() as probe:
+                    if server.poll() is not None or probe.connect_ex(("127.0.0.1", int(port))) == 0:
+                        break
+                time.sleep(0.05)
+            printed = run(CLIENT.replace("7000", port), wing)
+        finally:
+            server.kill()
+            output = server.communicate()[0]
+    promised = [comment for line in CLIENT.splitlines() if line.lstrip().startswith("print(")
+                for comment in [line.partition("# ")[2]]]
+    assert printed.splitlines() == promised
+    assert output == ""
+
+
+@pytest.mark.parametrize("wing", WINGS)
+@pytest.mark.parametrize("source", [text for text in PYTHON if text not in (SERVER, CLIENT)])
+def test_the_other_examples_run(source: str, wing: str) -> None:
+    run(source, wing)
+
+
+def table() -> "list[list[str]]":
+    """Return the cells of the README's table of framings."""
+    rows = re.findall(r"^\| (`.*) \|$", README, re.MULTILINE)
+    return [row.split(" | ") for row in rows]
+
+
+@pytest.mark.parametrize("row", table(), ids=lambda row: row[0])
+def test_the_framings_of_the_table_can_be_made(row: "list[str]") -> None:
+    for source in re.findall(r"`(\w+\(.*?\))`", row[0] + row[1]):
+        assert isinstance(eval(source, vars(sockframe).copy()), sockframe.Framing)
+    for name in re.findall(r'`"(.+?)"`', row[-1]):
+        assert isinstance(sockframe.framing(name), sockframe.Framing)
+
+
+def test_the_table_lists_every_framing() -> None:
+    listed = {re.findall(r"\w+", row[0])[0] for row in table()}
+    assert listed == {kind.__name__ for kind in sockframe.Framing.__subclasses__()
+                      if kind.__module__ == "sockframe.framings"}
+
+
+def test_each_command_is_one_line() -> None:
+    assert len(COMMANDS) == len([text for language, text in BLOCKS if language == "sh"])
+    assert sum("sockframe bench --quick" in line for line in COMMANDS) == 1
+    assert sum("python -m pytest" in line for line in README.splitlines()) == 1, "it is found by this text"
+
+
+@pytest.mark.parametrize("path", [".ci/run", ".github/workflows/tests.yml"])
+def test_the_checks_run_the_readmes_test_command(path: str) -> None:
+    assert "command=$(grep -m1 'python -m pytest' README.md)" in (ROOT / path).read_text()
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_every_link_leads_somewhere(name: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text()):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_every_path_of_contributing_exists() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    paths = re.findall(r"`((?:csrc|src|tests|bench|\.ci|\.github)/[\w./-]*)`", text)
+    assert paths
+    for path in paths:
+        assert (ROOT / path).exists(), path
+
+
+def test_the_changelog_has_unreleased_on_top() -> None:
+    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] == "Unreleased"

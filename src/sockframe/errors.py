@@ -189,6 +189,16 @@ def too_small_error(need: int, size: int) -> BufferTooSmallError:
     return BufferTooSmallError(f"buffer has {size} bytes, {need} are needed", need=need)
 
 
+def offset_error(offset: int, size: int) -> ValueError:
+    """Make the error of a place outside a buffer."""
+    return ValueError(f"offset must be from 0 to {size}, not {offset}")
+
+
+def limit_error(limit: int) -> ValueError:
+    """Make the error of a number of frames that is none."""
+    return ValueError(f"limit must be 1 or more, not {limit}")
+
+
 def not_bytes_error(what: str, value: object) -> TypeError:
     """Make the error of an argument that is no bytes-like object."""
     return TypeError(f"{what} must be a bytes-like object, not {type(value).__name__}")

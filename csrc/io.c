@@ -1,0 +1,121 @@
+/* The system calls: each loop waits with poll() and goes on where it stopped. */
+#define _GNU_SOURCE
+#include "io.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0 /* there, SO_NOSIGPIPE is for the socket's owner to set */
+#endif
+
+#define PIECES_A_CALL 1024          /* Linux IOV_MAX: more is EMSGSIZE */
+#define BYTES_A_CALL ((size_t)1 << 30) /* Linux takes 0x7ffff000 at most */
+
+int64_t sf_now(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Wait until the descriptor can do `events`, or has failed: 0, or a negative errno. */
+static int wait_for(int fd, short events, int64_t deadline)
+{
+    struct pollfd one = {.fd = fd, .events = events, .revents = 0};
+    int ready;
+    if (deadline == SF_NEVER) {
+        ready = poll(&one, 1, -1);
+    } else {
+        int64_t left = deadline == SF_AT_ONCE ? 0 : deadline - sf_now();
+        if (left <= 0)
+            return -EAGAIN;
+#ifdef __linux__
+        struct timespec span = {.tv_sec = (time_t)(left / 1000000000), .tv_nsec = (long)(left % 1000000000)};
+        ready = ppoll(&one, 1, &span, NULL);
+#else
+        int64_t ms = (left + 999999) / 1000000;
+        ready = poll(&one, 1, ms > INT_MAX ? INT_MAX : (int)ms);
+#endif
+    }
+    if (ready < 0)
+        return -errno;
+    if (one.revents & POLLNVAL)
+        return -EBADF;
+    return 0; /* ready, or the time is up, which the next round finds */
+}
+
+int64_t sf_receive(int fd, void *data, size_t size, int64_t deadline)
+{
+    /* A call that may wait for ever waits in the kernel: one system call instead of three. */
+    int flags = deadline == SF_NEVER ? 0 : MSG_DONTWAIT;
+    if (size > BYTES_A_CALL)
+        size = BYTES_A_CALL;
+    for (;;) {
+        ssize_t got = recv(fd, data, size, flags);
+        int error = errno;
+        if (got >= 0)
+            return got;
+        if (error != EAGAIN && error != EWOULDBLOCK)
+            return -error;
+        flags = MSG_DONTWAIT;
+        error = wait_for(fd, POLLIN, deadline);
+        if (error < 0)
+            return error;
+    }
+}
+
+void sf_advance(sf_outgoing *outgoing, size_t size)
+{
+    outgoing->sent += size;
+    while (outgoing->next < outgoing->count) {
+        struct iovec *piece = &outgoing->pieces[outgoing->next];
+        if (size < piece->iov_len) {
+            piece->iov_base = (char *)piece->iov_base + size;
+            piece->iov_len -= size;
+            return;
+        }
+        size -= piece->iov_len;
+        outgoing->next++;
+    }
+}
+
+static ssize_t send_some(int fd, const sf_outgoing *outgoing, int flags)
+{
+    struct iovec *piece = &outgoing->pieces[outgoing->next];
+    size_t count = outgoing->count - outgoing->next, size = 0, n = 0;
+    if (count == 1)
+        return send(fd, piece->iov_base, piece->iov_len < BYTES_A_CALL ? piece->iov_len : BYTES_A_CALL, flags);
+    while (n < count && n < PIECES_A_CALL && piece[n].iov_len <= BYTES_A_CALL - size)
+        size += piece[n++].iov_len;
+    if (!n) /* one piece that is larger than a call can take */
+        return send(fd, piece->iov_base, BYTES_A_CALL, flags);
+    struct msghdr message;
+    memset(&message, 0, sizeof message);
+    message.msg_iov = piece;
+    message.msg_iovlen = n;
+    return sendmsg(fd, &message, flags);
+}
+
+int sf_send_all(int fd, sf_outgoing *outgoing, int64_t deadline)
+{
+    sf_advance(outgoing, 0); /* passes over empty pieces */
+    while (outgoing->next < outgoing->count) {
+        ssize_t sent = send_some(fd, outgoing, MSG_NOSIGNAL | MSG_DONTWAIT);
+        int error = errno;
+        if (sent >= 0) {
+            sf_advance(outgoing, (size_t)sent);
+            continue;
+        }
+        if (error != EAGAIN && error != EWOULDBLOCK)
+            return -error;
+        error = wait_for(fd, POLLOUT, deadline);
+        if (error < 0)
+            return error;
+    }
+    return 0;
+}

@@ -1,0 +1,845 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: cdivision=True, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
+"""Connection: whole frames over a stream socket."""
+
+from operator import index
+from socket import SHUT_RD
+
+from cpython.buffer cimport PyBuffer_Release
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject
+from cpython.pythread cimport (NOWAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
+                               PyThread_get_thread_ident, PyThread_release_lock, PyThread_type_lock)
+from libc.errno cimport EAGAIN, EINTR
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.string cimport memcpy
+
+from .codec cimport (SF_FAULT, SF_FRAME, SF_NEED, SF_WRAP_LAST, Decoder, Plan, hold, join_frame, new_bytes,
+                     place_frame, plan_of, sf_scan, sf_scan_frame, sf_wrap_frame, sf_wrapped)
+
+from .. import errors, transport
+from ..transport import UNSET
+
+cdef extern from "Python.h":
+    PyObject *PyBytes_FromStringAndSize(const char *data, Py_ssize_t size) except NULL
+    char *PyBytes_AsString(PyObject *value)
+    int _PyBytes_Resize(PyObject **value, Py_ssize_t size) except -1
+    void Py_CLEAR(PyObject *value)
+    void Py_DECREF(PyObject *value)
+    Py_ssize_t PY_SSIZE_T_MAX
+    int PY_LOCK_ACQUIRED, PY_LOCK_INTR
+    int PyThread_acquire_lock_timed(PyThread_type_lock lock, long long microseconds, int interruptible) nogil
+
+cdef extern from "io.h" nogil:
+    const int64_t SF_NEVER
+    const int64_t SF_AT_ONCE
+
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+
+    ctypedef struct sf_outgoing:
+        iovec *pieces
+        size_t count, next
+        uint64_t sent
+
+    int64_t sf_now()
+    int64_t sf_receive(int fd, void *data, size_t size, int64_t deadline)
+    int sf_send_all(int fd, sf_outgoing *outgoing, int64_t deadline)
+    void sf_advance(sf_outgoing *outgoing, size_t size)
+
+cdef extern from *:
+    """
+    /* Give a bytes object that nobody else has seen another size. _PyBytes_Resize would free it where
+     * there is no memory, and with it what was received. */
+    static int grow_bytes(PyObject **value, Py_ssize_t size)
+    {
+    #ifdef Py_TRACE_REFS
+        PyObject *grown = PyBytes_FromStringAndSize(NULL, size);
+        if (!grown)
+            return -1;
+        memcpy(PyBytes_AS_STRING(grown), PyBytes_AS_STRING(*value), (size_t)PyBytes_GET_SIZE(*value));
+        Py_DECREF(*value);
+    #else
+        PyObject *grown = (PyObject *)PyObject_Realloc(*value, offsetof(PyBytesObject, ob_sval) + (size_t)size + 1);
+        if (!grown) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        Py_SET_SIZE((PyVarObject *)grown, size);
+        PyBytes_AS_STRING(grown)[size] = 0;
+    #endif
+        *value = grown;
+        return 0;
+    }
+    """
+    int grow_bytes(PyObject **value, Py_ssize_t size) except -1
+
+cdef enum:
+    RECEIVE = 65536      # bytes asked of a receive
+    LARGE = 65536        # missing payload bytes that are worth a receive straight into place
+    GATHER = 65536       # bytes of small frames for one send
+    SMALL = 16384        # payloads up to this size are copied behind their headers
+    SINGLE = 2048        # so is a payload sent alone, up to this size of frame
+    BATCH = 1024         # frames for one send
+    MANY = 1 << 20       # bytes of frames that recv_many() returns, about
+
+
+cdef class Connection:
+    """Sends and receives whole frames over a connected stream socket: `Connection(sock, framing)`.
+
+    One reader and one writer at a time may be at work; other threads wait their turn, which counts
+    against their deadlines. `timeout` is in seconds and for the whole call; None waits for ever, 0 does
+    not wait; without it, the socket's own timeout is taken. What a timeout, a signal handler or a
+    full socket interrupts goes on with the next call: nothing is lost.
+    """
+
+    cdef readonly object sock
+    cdef object given
+    cdef Plan plan
+    cdef Decoder decoder
+    cdef list rest                   # frames that the end of the stream made
+    cdef PyObject *partial           # a large payload on its way: a bytes object,
+    cdef Py_ssize_t have, payload    # of which so many bytes are here, of so many
+    cdef bytes tail                  # what a frame sent in part leaves to be sent,
+    cdef Py_ssize_t tail_at          # from here on
+    cdef PyThread_type_lock reading, writing
+    cdef unsigned long reader, writer
+    cdef int using                   # calls that are at work with the socket
+    cdef bint plain, shut, last, made
+
+    def __cinit__(self, sock, framing, *args, **kwargs):
+        self.plan = plan_of(framing)
+        transport.refuse_unfit(sock)
+        self.sock = sock
+        self.given = framing
+        self.plain = transport.is_plain(sock)
+        self.decoder = Decoder(framing)
+        self.reading = PyThread_allocate_lock()
+        self.writing = PyThread_allocate_lock()
+        if self.reading == NULL or self.writing == NULL:
+            raise MemoryError
+
+    def __init__(self, sock, framing):
+        if self.made:
+            raise errors.reentry_error(type(self).__name__)
+        self.made = True
+
+    def __dealloc__(self):
+        Py_CLEAR(self.partial)
+        if self.reading != NULL:
+            PyThread_free_lock(self.reading)
+        if self.writing != NULL:
+            PyThread_free_lock(self.writing)
+
+    @property
+    def framing(self):
+        """The framing. Setting it reads all bytes not yet delivered as frames by the new one."""
+        return self.given
+
+    @framing.setter
+    def framing(self, framing):
+        self.check_open()
+        self.plan = plan_of(framing)
+        self.given = framing
+
+    @property
+    def closed(self):
+        """Whether close() or detach() was called."""
+        return self.shut
+
+    @property
+    def unsent(self):
+        """The number of bytes that a frame sent in part leaves for the next send() or flush()."""
+        return PyBytes_GET_SIZE(self.tail) - self.tail_at if self.tail is not None else 0
+
+    def recv(self, framing=None, *, timeout=UNSET):
+        """Return the next payload, as bytes; with `framing`, this one frame is read by it.
+
+        Raises `EndOfStream` at a clean end, `IncompleteFrameError` where the stream ends inside a
+        frame, `TimeoutError` or, on a non-blocking socket, `BlockingIOError` where no whole frame came.
+        """
+        self.check_open()
+        cdef Plan plan = self.plan if framing is None else plan_of(framing)
+        cdef int64_t deadline = self.deadline(timeout)
+        self.enter(&self.reader, self.reading, deadline)
+        try:
+            return self.receive_frame(plan, deadline)
+        finally:
+            self.leave(&self.reader, self.reading)
+
+    def recv_into(self, buffer, framing=None, *, timeout=UNSET):
+        """Receive the next payload into a writable buffer and return its size in bytes.
+
+        Raises `BufferTooSmallError` where the buffer can't hold it: the frame stays the next one. What
+        else is raised is as for recv(); the buffer's contents are then undefined.
+        """
+        self.check_open()
+        cdef Plan plan = self.plan if framing is None else plan_of(framing)
+        cdef int64_t deadline = self.deadline(timeout)
+        cdef Py_buffer view
+        self.enter(&self.reader, self.reading, deadline)
+        try:
+            hold(buffer, &view, "buffer", True)
+            try:
+                return self.receive_frame_into(<uint8_t *>view.buf, view.len, plan, deadline)
+            finally:
+                PyBuffer_Release(&view)
+        finally:
+            self.leave(&self.reader, self.reading)
+
+    def recv_many(self, limit=1024, *, timeout=UNSET):
+        """Wait for one frame at least and return the payloads of all that are here, as a list of bytes.
+
+        There are at most `limit`, of about 1 MiB in all. Raises what recv() raises.
+        """
+        self.check_open()
+        most = index(limit)
+        if most < 1:
+            raise errors.limit_error(most)
+        cdef int64_t deadline = self.deadline(timeout)
+        self.enter(&self.reader, self.reading, deadline)
+        try:
+            return self.receive_frames(min(most, <object>PY_SSIZE_T_MAX), deadline)
+        finally:
+            self.leave(&self.reader, self.reading)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.check_open()
+        cdef int64_t deadline = self.deadline(UNSET)
+        self.enter(&self.reader, self.reading, deadline)
+        try:
+            return self.receive_frame(self.plan, deadline)
+        except errors.EndOfStream:
+            raise StopIteration from None
+        finally:
+            self.leave(&self.reader, self.reading)
+
+    def send(self, payload, *, timeout=UNSET):
+        """Send one payload as a frame.
+
+        A payload that could not be received as the same bytes raises `ValueError` before any byte is
+        sent. Where a timeout or a signal handler interrupts it, `unsent` tells: 0, nothing was taken;
+        more, the frame was taken, and its tail goes first with the next send() or flush(). A
+        non-blocking socket takes the whole frame or raises `BlockingIOError`, having taken nothing.
+        """
+        self.check_open()
+        cdef int64_t deadline = self.deadline(timeout)
+        cdef Py_buffer view
+        self.enter(&self.writer, self.writing, deadline)
+        try:
+            hold(payload, &view, "payload", False)
+            try:
+                self.send_frame(<const uint8_t *>view.buf, view.len, deadline)
+            finally:
+                PyBuffer_Release(&view)
+        finally:
+            self.leave(&self.writer, self.writing)
+
+    def send_many(self, payloads, *, timeout=UNSET):
+        """Send the payloads of an iterable as frames, many with one system call.
+
+        Of a list or tuple all are checked first, and where one is bad none is sent; it is taken as a
+        whole, as a payload is by send(). Any other iterable is pulled a bounded batch at a time, each
+        checked as one; what was pulled is taken.
+        """
+        self.check_open()
+        cdef int64_t deadline = self.deadline(timeout)
+        self.enter(&self.writer, self.writing, deadline)
+        try:
+            if isinstance(payloads, (list, tuple)):
+                payloads = tuple(payloads)
+                self.check_payloads(payloads)
+                self.send_frames(iter(payloads), True, deadline)
+            else:
+                self.send_frames(iter(payloads), False, deadline)
+        finally:
+            self.leave(&self.writer, self.writing)
+
+    def flush(self, *, timeout=UNSET):
+        """Send what an interrupted send() left unsent."""
+        self.check_open()
+        cdef int64_t deadline = self.deadline(timeout)
+        self.enter(&self.writer, self.writing, deadline)
+        try:
+            self.send_tail(deadline)
+        finally:
+            self.leave(&self.writer, self.writing)
+
+    def shutdown(self, how):
+        """Shut down one half of the connection or both, as `socket.shutdown` does; what is unsent goes first."""
+        self.check_open()
+        cdef int64_t deadline = self.deadline(UNSET)
+        self.enter(&self.writer, self.writing, deadline)
+        try:
+            if how != SHUT_RD:
+                self.send_tail(deadline)
+            self.sock.shutdown(how)
+        finally:
+            self.leave(&self.writer, self.writing)
+
+    def close(self):
+        """Close the connection; calls that wait in other threads end with `OSError` (EBADF)."""
+        if self.shut:
+            return
+        self.shut = True
+        if self.using:
+            transport.wake(self.sock)
+        else:
+            self.sock.close()
+
+    def detach(self):
+        """Give up the socket: return it, and the bytes received that are not yet delivered as frames."""
+        self.check_open()
+        cdef int64_t deadline = self.deadline(UNSET)
+        self.enter(&self.reader, self.reading, deadline)
+        try:
+            self.enter(&self.writer, self.writing, deadline)
+            try:
+                self.send_tail(deadline)
+                self.fold()
+                leftover = b"".join(self.rest or ()) + self.decoder.take_rest()
+                self.shut = True
+                return self.sock, leftover
+            finally:
+                self.leave(&self.writer, self.writing)
+        finally:
+            self.leave(&self.reader, self.reading)
+
+    def __reduce__(self):
+        raise errors.no_copy_error(self)
+
+    # ---- turns and deadlines ----
+
+    cdef int check_open(self) except -1:
+        """Refuse a call after close()."""
+        if self.shut:
+            raise errors.closed_error()
+        return 0
+
+    cdef int64_t deadline(self, object timeout) except? -1:
+        """Return the time at which a call with this timeout ends."""
+        if timeout is UNSET:
+            timeout = self.sock.gettimeout() if self.plain else transport.socket_timeout(self.sock)
+        if timeout is None:
+            return SF_NEVER
+        return transport.deadline_after(timeout)
+
+    cdef int enter(self, unsigned long *owner, PyThread_type_lock lock, int64_t deadline) except -1:
+        """Wait for the turn to read or write; a call from inside another one is refused."""
+        cdef unsigned long me = PyThread_get_thread_ident()
+        cdef int got
+        cdef int64_t left
+        if owner[0] == me:
+            raise errors.reentry_error(type(self).__name__)
+        if not PyThread_acquire_lock(lock, NOWAIT_LOCK):
+            while True:
+                left = -1 if deadline == SF_NEVER else (deadline - sf_now()) // 1000 + 1 if deadline else 0
+                if deadline != SF_NEVER and left <= 0:
+                    raise transport.passed_error(deadline, "another thread is at work")
+                with nogil:
+                    got = PyThread_acquire_lock_timed(lock, left, 1)
+                if got == PY_LOCK_ACQUIRED:
+                    break
+                if got == PY_LOCK_INTR:
+                    PyErr_CheckSignals()
+        owner[0] = me
+        if self.shut:
+            self.leave(owner, lock)
+            raise errors.closed_error()
+        return 0
+
+    cdef void leave(self, unsigned long *owner, PyThread_type_lock lock) noexcept:
+        """Give the turn to the next."""
+        owner[0] = 0
+        PyThread_release_lock(lock)
+
+    cdef int begin_use(self) except -1:
+        """Return the descriptor, asked of the socket anew, for one system call; then `end_use`."""
+        cdef int fd = -1
+        self.check_open()
+        if self.plain:
+            fd = self.sock.fileno()
+            if fd < 0:
+                raise errors.closed_error()
+        self.using += 1
+        return fd if fd >= 0 else 0
+
+    cdef int end_use(self) except -1:
+        """The system call is over; the last one to leave closes a closed connection's socket."""
+        self.using -= 1
+        if self.shut:
+            if not self.using:
+                self.sock.close()
+            raise errors.closed_error()
+        return 0
+
+    # ---- receiving ----
+
+    cdef Py_ssize_t receive_at(self, uint8_t *target, Py_ssize_t size, int64_t deadline) except -1:
+        """Receive at most `size` bytes into `target`; 0 is the end of the stream."""
+        cdef int64_t got
+        cdef int fd
+        cdef bytes data
+        if not self.plain:
+            self.begin_use()
+            try:
+                data = transport.receive(self.sock, size, deadline)
+            finally:
+                self.end_use()
+            memcpy(target, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+            return PyBytes_GET_SIZE(data)
+        while True:
+            fd = self.begin_use()
+            with nogil:
+                got = sf_receive(fd, target, size, deadline)
+            self.end_use()
+            if got >= 0:
+                return got
+            if got == -EAGAIN:
+                raise transport.passed_error(deadline, "no whole frame has arrived")
+            if got != -EINTR:
+                raise errors.os_error(-got)
+            PyErr_CheckSignals()
+
+    cdef bint fill(self, int64_t deadline) except -1:
+        """Receive more bytes into the decoder's store; False is the end of the stream."""
+        cdef Decoder decoder = self.decoder
+        cdef Py_ssize_t held = decoder.end - decoder.begin, wanted = RECEIVE, got
+        if decoder.whole > <uint64_t>held:
+            wanted = max(wanted, <Py_ssize_t>min(<uint64_t>held, decoder.whole - held))
+        if decoder.block is None or decoder.block.size - decoder.end < wanted // 4:
+            decoder.make_room(wanted, held + wanted)
+        try:
+            got = self.receive_at(decoder.block.data + decoder.end, decoder.block.size - decoder.end, deadline)
+        except BaseException:
+            decoder.tidy()
+            raise
+        decoder.end += got
+        return got != 0
+
+    cdef int use(self, Plan plan) except -1:
+        """Read the next frame by this framing."""
+        if self.decoder.plan is not plan:
+            self.fold()
+            self.decoder.use(plan)
+        return 0
+
+    cdef int end(self) except -1:
+        """The stream has ended: keep the frames that this makes, or raise that one is cut off."""
+        self.rest = self.decoder.close()
+        return 0
+
+    cdef bytes receive_frame(self, Plan plan, int64_t deadline):
+        """Return the next payload."""
+        cdef Decoder decoder = self.decoder
+        cdef bytes frame
+        self.use(plan)
+        while True:
+            if self.partial != NULL:
+                frame = self.receive_large(deadline)
+                if frame is not None:
+                    return frame
+            decoder.check()
+            frame = decoder.take()
+            if frame is not None:
+                return frame
+            if self.rest:
+                return self.rest.pop(0)
+            if decoder.ended:
+                raise errors.end_of_stream(decoder.at)
+            if not self.begin_large() and not self.fill(deadline):
+                self.end()
+
+    cdef list receive_frames(self, Py_ssize_t limit, int64_t deadline):
+        """Return the next payloads."""
+        cdef Decoder decoder = self.decoder
+        cdef list frames
+        self.use(self.plan)
+        self.fold()
+        while True:
+            decoder.check()
+            frames = decoder.take_many(limit, MANY)
+            if not frames and self.rest:
+                frames, self.rest = self.rest[:limit], self.rest[limit:]
+            if frames:
+                return frames
+            if decoder.ended:
+                raise errors.end_of_stream(decoder.at)
+            if not self.fill(deadline):
+                self.end()
+
+    cdef Py_ssize_t receive_frame_into(self, uint8_t *target, Py_ssize_t room, Plan plan,
+                                       int64_t deadline) except -1:
+        """Receive the next payload to where the caller wants it."""
+        cdef Decoder decoder = self.decoder
+        cdef sf_scan scan
+        cdef Py_ssize_t size
+        cdef bytes frame
+        cdef int status
+        self.use(plan)
+        self.fold()
+        while True:
+            decoder.check()
+            status = decoder.look(&scan, 0)
+            if status == SF_FAULT:
+                decoder.record(&scan, decoder.start(), decoder.at)
+                decoder.check()
+            if status == SF_FRAME or self.known(&scan):
+                size = scan.stop - scan.start
+                if size > room:
+                    raise errors.too_small_error(size, room)
+                if status == SF_FRAME:
+                    memcpy(target, decoder.start() + scan.start, size)
+                    decoder.skip(scan.size)
+                    return size
+                if self.straight(&scan, SMALL):
+                    self.receive_straight(&scan, target, deadline)
+                    if not decoder.ended:
+                        return size
+                    continue
+            if self.rest:
+                frame = self.rest[0]
+                size = PyBytes_GET_SIZE(frame)
+                if size > room:
+                    raise errors.too_small_error(size, room)
+                memcpy(target, PyBytes_AS_STRING(frame), size)
+                self.rest.pop(0)
+                return size
+            if decoder.ended:
+                raise errors.end_of_stream(decoder.at)
+            if not self.fill(deadline):
+                self.end()
+
+    cdef bint known(self, sf_scan *scan) noexcept:
+        """Say whether the unfinished frame's size is known; then `scan` tells where its payload lies."""
+        cdef Decoder decoder = self.decoder
+        if not decoder.whole:
+            return False
+        scan.ended = 0
+        scan.resume = decoder.resume
+        return sf_scan_frame(&decoder.plan.c, decoder.start(), decoder.end - decoder.begin, scan) == SF_NEED
+
+    cdef bint straight(self, sf_scan *scan, Py_ssize_t least) noexcept:
+        """Say whether the rest of a known frame is all payload, of `least` bytes or more."""
+        cdef uint64_t held = self.decoder.end - self.decoder.begin
+        return scan.stop == scan.size and scan.start <= held and scan.size - held >= <uint64_t>least
+
+    cdef int receive_straight(self, sf_scan *scan, uint8_t *target, int64_t deadline) except -1:
+        """Receive the rest of a known frame into the caller's buffer; what is interrupted is held."""
+        cdef Decoder decoder = self.decoder
+        cdef Py_ssize_t size = scan.stop - scan.start, got
+        cdef Py_ssize_t here = decoder.end - decoder.begin - <Py_ssize_t>scan.start, at = here
+        try:
+            while at < size:
+                got = self.receive_at(target + at, size - at, deadline)
+                if not got:
+                    break
+                at += got
+        except BaseException:
+            self.take_back(target + here, at - here)
+            raise
+        if at < size:
+            self.take_back(target + here, at - here)
+            self.end()
+            return 0
+        memcpy(target, decoder.start() + scan.start, here)
+        decoder.skip(here + scan.start)
+        decoder.at += at - here
+        return 0
+
+    cdef int take_back(self, const uint8_t *data, Py_ssize_t size) except -1:
+        """Hold bytes that were received elsewhere; without memory for them the stream is lost."""
+        try:
+            self.decoder.append(data, size)
+        except MemoryError:
+            self.close()
+            raise
+        return 0
+
+    cdef bint begin_large(self) except -1:
+        """Begin to receive a large payload straight into the bytes that will be returned."""
+        cdef Decoder decoder = self.decoder
+        cdef sf_scan scan
+        cdef Py_ssize_t here, size, room
+        if decoder.end - decoder.begin > 2 * RECEIVE or not self.known(&scan) or not self.straight(&scan, LARGE):
+            return False
+        here = decoder.end - decoder.begin - <Py_ssize_t>scan.start
+        size = scan.stop - scan.start
+        room = min(size, max(2 * here, <Py_ssize_t>LARGE))
+        self.partial = PyBytes_FromStringAndSize(NULL, room)
+        memcpy(PyBytes_AsString(self.partial), decoder.start() + scan.start, here)
+        try:
+            decoder.keep_first(scan.start)
+        except BaseException:
+            Py_CLEAR(self.partial)
+            raise
+        self.have = here
+        self.payload = size
+        return True
+
+    cdef bytes receive_large(self, int64_t deadline):
+        """Go on with a large payload: return it, or None where the stream ended in it."""
+        cdef Decoder decoder = self.decoder
+        cdef Py_ssize_t room, got
+        cdef PyObject *partial
+        while self.have < self.payload:
+            room = PyBytes_GET_SIZE(<object>self.partial)
+            if self.have == room:
+                room = min(self.payload, 2 * room)
+                grow_bytes(&self.partial, room)
+            got = self.receive_at(<uint8_t *>PyBytes_AsString(self.partial) + self.have, room - self.have, deadline)
+            if not got:
+                self.fold()
+                self.end()
+                return None
+            self.have += got
+        partial = self.partial
+        self.partial = NULL
+        decoder.at += self.have
+        decoder.skip(decoder.end - decoder.begin)
+        return steal(partial)
+
+    cdef int fold(self) except -1:
+        """Hold what is here of a large payload with all other bytes."""
+        if self.partial != NULL:
+            self.decoder.append(<const uint8_t *>PyBytes_AsString(self.partial), self.have)
+            Py_CLEAR(self.partial)
+        return 0
+
+    # ---- sending ----
+
+    cdef int transmit(self, sf_outgoing *outgoing, int64_t deadline) except -1:
+        """Send all of it, or raise with `outgoing` saying what is left."""
+        cdef int error, fd
+        cdef bytes data
+        cdef Py_ssize_t at = 0
+        if not self.plain:
+            data = remainder(outgoing)
+            view = memoryview(data)
+            while at < len(data):
+                self.begin_use()
+                try:
+                    sent = transport.send(self.sock, view[at:], deadline)
+                finally:
+                    self.end_use()
+                at += <Py_ssize_t>sent
+                sf_advance(outgoing, <size_t>sent)
+            return 0
+        while True:
+            fd = self.begin_use()
+            with nogil:
+                error = sf_send_all(fd, outgoing, deadline)
+            self.end_use()
+            if not error:
+                return 0
+            if error == -EAGAIN:
+                raise transport.passed_error(deadline, "the socket can take no more")
+            if error != -EINTR:
+                raise errors.os_error(-error)
+            PyErr_CheckSignals()
+
+    cdef bint push(self, iovec *pieces, size_t count, bint taken, int64_t deadline) except -1:
+        """Send frames. Once a byte of them was sent, or they are `taken` anyway, what can't be sent is
+        kept as the tail; False says that a non-blocking socket left one."""
+        cdef sf_outgoing outgoing
+        outgoing.pieces = pieces
+        outgoing.count = count
+        outgoing.next = outgoing.sent = 0
+        try:
+            self.transmit(&outgoing, deadline)
+        except BaseException as error:
+            if not taken and not outgoing.sent:
+                raise
+            try:
+                self.tail = remainder(&outgoing)
+                self.tail_at = 0
+            except MemoryError:
+                self.close()  # a frame without its end must not be followed by another
+                raise
+            if deadline != SF_AT_ONCE or not isinstance(error, BlockingIOError):
+                raise
+            return False
+        return True
+
+    cdef int send_tail(self, int64_t deadline) except -1:
+        """Send what an interrupted send left."""
+        cdef sf_outgoing outgoing
+        cdef iovec piece
+        if self.tail is None:
+            return 0
+        piece.iov_base = PyBytes_AS_STRING(self.tail) + self.tail_at
+        piece.iov_len = PyBytes_GET_SIZE(self.tail) - self.tail_at
+        outgoing.pieces = &piece
+        outgoing.count = 1
+        outgoing.next = outgoing.sent = 0
+        try:
+            self.transmit(&outgoing, deadline)
+            self.tail = None
+        finally:
+            self.tail_at += outgoing.sent
+        return 0
+
+    cdef int wrap(self, const uint8_t *payload, Py_ssize_t size, sf_wrapped *wrapped, bint last, object at) except -1:
+        """Make what goes around a payload, or raise that it can't be sent."""
+        if sf_wrap_frame(&self.plan.c, payload, size, wrapped) < 0:
+            raise errors.wrap_error(wrapped.fault, wrapped.number, wrapped.limit, at)
+        if last:
+            raise errors.wrap_error(SF_WRAP_LAST, 0, 0, at)
+        return 0
+
+    cdef int send_frame(self, const uint8_t *payload, Py_ssize_t size, int64_t deadline) except -1:
+        """Send one frame."""
+        cdef sf_wrapped wrapped
+        cdef uint8_t small[SINGLE]
+        cdef iovec pieces[3]
+        self.wrap(payload, size, &wrapped, self.last, None)
+        self.send_tail(deadline)
+        if wrapped.header_size + size + wrapped.trailer_size <= SINGLE:
+            pieces[0].iov_base = small
+            pieces[0].iov_len = place_frame(small, &wrapped, payload, size)
+            self.push(pieces, 1, False, deadline)
+        else:
+            enclose(pieces, &wrapped, payload, size)
+            self.push(pieces, 3, False, deadline)
+        self.last = wrapped.last
+        return 0
+
+    cdef int check_payloads(self, tuple payloads) except -1:
+        """Raise the error of the first payload that can't be sent."""
+        cdef sf_wrapped wrapped
+        cdef Py_buffer view
+        cdef Py_ssize_t i
+        cdef bint last = self.last
+        for i in range(len(payloads)):
+            hold(payloads[i], &view, "payload", False)
+            try:
+                self.wrap(<const uint8_t *>view.buf, view.len, &wrapped, last, i)
+            finally:
+                PyBuffer_Release(&view)
+            last = wrapped.last
+            if not i & 4095:
+                PyErr_CheckSignals()
+        return 0
+
+    cdef int send_frames(self, object source, bint whole, int64_t deadline) except -1:
+        """Send the frames of an iterator's payloads; `whole`: once a byte was sent, all are taken."""
+        cdef uint8_t *buffer = <uint8_t *>PyMem_Malloc(GATHER + SMALL + 1024)
+        cdef Py_ssize_t at = 0
+        cdef bint begun = False
+        if buffer == NULL:
+            raise MemoryError
+        try:
+            while True:
+                self.send_tail(deadline)
+                PyErr_CheckSignals()
+                if not self.send_batch(source, &at, buffer, not whole or begun, deadline):
+                    return 0
+                begun = True
+                if whole and self.tail is not None:
+                    self.take_rest(source, &at)
+                    return 0
+        except BaseException:
+            if whole and self.tail is not None and not self.shut:
+                self.take_rest(source, &at)
+            raise
+        finally:
+            PyMem_Free(buffer)
+
+    cdef bint send_batch(self, object source, Py_ssize_t *at, uint8_t *buffer, bint taken,
+                         int64_t deadline) except -1:
+        """Send one batch: small frames gathered in `buffer`, up to a large one; False where none is left."""
+        cdef sf_wrapped wrapped
+        cdef iovec pieces[4]
+        cdef Py_buffer view
+        cdef Py_ssize_t gathered = 0, frames = 0
+        cdef bint more = True, last = self.last
+        cdef object item, broken = None
+        while gathered < GATHER and frames < BATCH:
+            try:
+                item = next(source)
+            except StopIteration:
+                more = False
+                break
+            except BaseException as error:
+                broken = error
+                break
+            hold(item, &view, "payload", False)
+            try:
+                self.wrap(<const uint8_t *>view.buf, view.len, &wrapped, last, at[0])
+                at[0] += 1
+                frames += 1
+                last = wrapped.last
+                if view.len <= SMALL:
+                    gathered += place_frame(buffer + gathered, &wrapped, <const uint8_t *>view.buf, view.len)
+                    continue
+                enclose(pieces + 1, &wrapped, <const uint8_t *>view.buf, view.len)
+                pieces[0].iov_base = buffer
+                pieces[0].iov_len = gathered
+                self.push(pieces, 4, taken, deadline)
+                self.last = last
+                return True
+            finally:
+                PyBuffer_Release(&view)
+        if frames:
+            pieces[0].iov_base = buffer
+            pieces[0].iov_len = gathered
+            self.push(pieces, 1, taken, deadline)
+            self.last = last
+        if broken is not None:
+            raise broken
+        return more
+
+    cdef int take_rest(self, object source, Py_ssize_t *at) except -1:
+        """Put the frames that are left of a list behind the tail."""
+        cdef sf_wrapped wrapped
+        cdef Py_buffer view
+        cdef list parts
+        try:
+            parts = [self.tail[self.tail_at:]]
+            for item in source:
+                hold(item, &view, "payload", False)
+                try:
+                    self.wrap(<const uint8_t *>view.buf, view.len, &wrapped, self.last, at[0])
+                    at[0] += 1
+                    parts.append(join_frame(&wrapped, <const uint8_t *>view.buf, view.len))
+                    self.last = wrapped.last
+                finally:
+                    PyBuffer_Release(&view)
+            self.tail = b"".join(parts)
+            self.tail_at = 0
+        except BaseException:
+            self.close()  # a list is taken as a whole or not at all
+            raise
+        return 0
+
+
+cdef void enclose(iovec *pieces, sf_wrapped *wrapped, const uint8_t *payload, Py_ssize_t size) noexcept:
+    """Lay out a frame in three pieces, its payload where it is."""
+    pieces[0].iov_base = wrapped.header
+    pieces[0].iov_len = wrapped.header_size
+    pieces[1].iov_base = <void *>(payload + wrapped.replaced)
+    pieces[1].iov_len = size - wrapped.replaced
+    pieces[2].iov_base = wrapped.trailer
+    pieces[2].iov_len = wrapped.trailer_size
+
+
+cdef bytes remainder(sf_outgoing *outgoing):
+    """Return what is left to be sent."""
+    cdef size_t i
+    cdef list parts = []
+    for i in range(outgoing.next, outgoing.count):
+        parts.append(new_bytes(<const uint8_t *>outgoing.pieces[i].iov_base, outgoing.pieces[i].iov_len))
+    return b"".join(parts)
+
+
+cdef bytes steal(PyObject *value):
+    """Return the object that a pointer owns, and its reference with it."""
+    cdef bytes owned = <bytes>value
+    Py_DECREF(value)
+    return owned

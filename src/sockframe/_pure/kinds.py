@@ -1,0 +1,674 @@
+"""The table of framing kinds: the Python twin of csrc/, file by file and answer by answer.
+
+`scan` looks for one frame and answers as csrc/sockframe.h says; `frames` takes many whole, good
+frames at once and leaves all else to `scan`; `wrap` makes what goes around a payload. Numbers are
+compared as csrc does, as unsigned 64-bit ones: what would be larger is `TOP`.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import Callable, NamedTuple, Union
+
+from ..errors import Fault
+from ..framings import MAX_DIGITS, Framing, Spec
+
+FAULT, NEED, FRAME = -1, 0, 1
+TOP = 2**64 - 1
+
+Data = Union[bytes, bytearray]
+
+
+class Scan:
+    """What a scan answers, and where the next one goes on (sf_scan)."""
+
+    __slots__ = ("fault", "limit", "need", "number", "resume", "seen", "size", "start", "stop")
+
+    def __init__(self) -> None:
+        self.resume = self.size = self.start = self.stop = self.need = 0
+        self.fault = self.number = self.limit = self.seen = 0
+
+    def found(self, size: int, start: int, stop: int) -> int:
+        """A whole frame of `size` bytes, with the payload from `start` to `stop`."""
+        self.size, self.start, self.stop = size, start, stop
+        return FRAME
+
+    def want(self, need: int) -> int:
+        """At least `need` more bytes are missing, and nothing else is known."""
+        self.need, self.size = need, 0
+        return NEED
+
+    def wait(self, have: int, size: int) -> int:
+        """The whole frame is known and not yet here."""
+        self.need, self.size = size - have, size
+        return NEED
+
+    def fail(self, fault: Fault, number: int, limit: int, seen: int) -> int:
+        """The first `seen` bytes are no frame."""
+        self.fault, self.number, self.limit, self.seen = fault, number, limit, seen
+        return FAULT
+
+    def match(self, fault: Fault, text: bytes, data: Data, at: int, end: int, begin: int) -> int:
+        """Check what is here of `text` at `at`: the number of its bytes here, or -1 with the fault."""
+        here = min(len(text), end - at)
+        if data[at:at + here] != text[:here]:
+            for i in range(here):
+                if data[at + i] != text[i]:
+                    self.fail(fault, data[at + i], 0, at - begin + i + 1)
+                    return -1
+        return here
+
+
+class Wrapped(NamedTuple):
+    """What goes around a payload: the frame is header, payload[replaced:], trailer (sf_wrapped)."""
+
+    header: bytes = b""
+    replaced: int = 0
+    trailer: bytes = b""
+    last: bool = False
+
+
+class Refusal(Exception):
+    """A payload that can't be sent: the fault and its numbers."""
+
+    def __init__(self, fault: Fault, number: int, limit: int) -> None:
+        super().__init__(fault, number, limit)
+        self.fault, self.number, self.limit = fault, number, limit
+
+
+class Kind:
+    """One kind of framing, compiled from its spec; it may deliver at most `limit` bytes."""
+
+    def __init__(self, spec: Spec, limit: int) -> None:
+        self.limit = limit
+        self.prepare(spec)
+
+    def prepare(self, spec: Spec) -> None:
+        """Take the numbers and texts, in their order."""
+
+    def scan(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
+        """Look for one frame at data[begin]: FRAME, NEED or FAULT, with the details in `scan`."""
+        raise NotImplementedError
+
+    def frames(self, data: bytes, at: int, out: list[bytes], scan: Scan) -> int:
+        """Append the payloads of whole frames from data[at] on; return where the first that is not
+        whole, or not good, begins. `scan.resume` says how much of that one was searched."""
+        end = len(data)
+        while at < end and self.scan(data, at, end, False, scan) == FRAME:
+            out.append(data[at + scan.start:at + scan.stop])
+            at += scan.size
+            scan.resume = 0
+        return at
+
+    def wrap(self, payload: bytes) -> Wrapped:
+        """Return what goes around a payload, or raise `Refusal`."""
+        raise NotImplementedError
+
+    def check_size(self, payload: bytes) -> None:
+        """Refuse a payload above the limit."""
+        if len(payload) > self.limit:
+            raise Refusal(Fault.WRAP_TOO_LONG, len(payload), self.limit)
+
+
+class Fixed(Kind):
+    """FixedLength: every payload has the same length."""
+
+    def prepare(self, spec: Spec) -> None:
+        (self.length,) = spec.numbers
+
+    def scan(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
+        size = end - begin
+        if self.length > self.limit and size:
+            return scan.fail(Fault.TOO_LONG, self.length, self.limit, 1)
+        if size < self.length:
+            return scan.wait(size, self.length)
+        return scan.found(self.length, 0, self.length)
+
+    def frames(self, data: bytes, at: int, out: list[bytes], scan: Scan) -> int:
+        length = self.length
+        if length > self.limit:
+            return at
+        end = at + (len(data) - at) // length * length
+        out.extend([data[start:start + length] for start in range(at, end, length)])
+        return end
+
+    def wrap(self, payload: bytes) -> Wrapped:
+        self.check_size(payload)
+        if len(payload) != self.length:
+            raise Refusal(Fault.WRAP_SIZE, len(payload), self.length)
+        return Wrapped()
+
+
+class Delimiter(Kind):
+    """Delimiter: a payload, then one of the delimiters; a frame ends where the earliest of them ends."""
+
+    def prepare(self, spec: Spec) -> None:
+        keep, deliver_tail = spec.numbers
+        self.keep, self.deliver_tail = bool(keep), bool(deliver_tail)
+        self.texts = spec.texts
+        self.by_size = sorted(spec.texts, key=len, reverse=True)
+        self.longest = len(self.by_size[0])
+        self.single = spec.texts[0] if len(spec.texts) == 1 else None
+        escaped = [re.escape(text) for text in self.by_size]
+        # Where no delimiter lies inside another one (but at its end), the one that begins first also
+        # ends first, and a search for beginnings will do.
+        self.nested = any(text in other[:-1] for text in self.by_size for other in self.by_size if text != other)
+        self.pattern = re.compile(b"|".join(escaped), re.DOTALL)
+        self.ends = re.compile(b"|".join(b"(?<=" + text + b")" for text in escaped), re.DOTALL)
+
+    def find_end(self, data: Data, begin: int, searched: int, end: int) -> tuple[int, int]:
+        """Return the earliest end of a delimiter, behind the `searched` bytes from `begin` on, and
+        the delimiter's size; (-1, 0) where there is none by `end`."""
+        if self.single is not None:
+            size = self.longest
+            at = data.find(self.single, begin + max(0, searched - size + 1), end)
+            return (at + size, size) if at >= 0 else (-1, 0)
+        if not self.nested:
+            match = self.pattern.search(data, begin + max(0, searched - self.longest + 1), end)
+            if match is None:
+                return -1, 0
+            return match.end(), self.ending(data, begin, match.end())
+        for match in self.ends.finditer(data, begin + searched + 1, max(begin + searched + 1, end)):
+            taken = self.ending(data, begin, match.end()) if match.end() <= end else 0
+            if taken:
+                return match.end(), taken
+        return -1, 0
+
+    def ending(self, data: Data, begin: int, end: int) -> int:
+        """Return the size of the longest delimiter that ends at data[end], or 0."""
+        for text in self.by_size:
+            if data.endswith(text, begin, end):
+                return len(text)
+        return 0
+
+    def missing(self, data: Data, begin: int, end: int) -> int:
+        """Return the least number of bytes that would complete a delimiter."""
+        least = self.longest
+        for text in self.texts:
+            part = min(len(text) - 1, end - begin)
+            while part and not data.endswith(text[:part], begin, end):
+                part -= 1
+            least = min(least, len(text) - part)
+        return least
+
+    def scan(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
+        size = end - begin
+        bound = self.limit + (1 if self.keep else self.longest)
+        stop, taken = self.find_end(data, begin, scan.resume, begin + min(size, bound))
+        if stop >= 0:
+            stop -= begin
+            payload = stop if self.keep else stop - taken
+            if payload > self.limit:
+                return scan.fail(Fault.TOO_LONG, 0, self.limit, stop)
+            return scan.found(stop, 0, payload)
+        if size >= bound:
+            return scan.fail(Fault.TOO_LONG, 0, self.limit, bound)
+        if ended and self.deliver_tail and size:
+            if size > self.limit:
+                return scan.fail(Fault.TOO_LONG, 0, self.limit, size)
+            return scan.found(size, 0, size)
+        scan.resume = size
+        return scan.want(self.missing(data, begin, end))
+
+    def frames(self, data: bytes, at: int, out: list[bytes], scan: Scan) -> int:
+        lines = self.by_size == [b"\r\n", b"\n"]
+        text = b"\n" if lines else self.single
+        if text is None or self.keep:
+            return super().frames(data, at, out, scan)
+        if scan.resume:
+            # The frame that was cut: it is searched on, not again.
+            if self.scan(data, at, len(data), False, scan) != FRAME:
+                return at
+            out.append(data[at:at + scan.stop])
+            at += scan.size
+            scan.resume = 0
+        if lines:
+            end = data.rfind(text, at) + 1
+            if not end:
+                return at
+            whole = data[at:end]
+            parts = (whole.replace(b"\r\n", b"\n") if b"\r" in whole else whole).split(text)
+            parts.pop()
+        else:
+            parts = (data[at:] if at else data).split(text)
+            end = len(data) - len(parts.pop())
+        if parts and max(map(len, parts)) > self.limit:
+            return super().frames(data, at, out, scan)
+        out.extend(parts)
+        scan.resume = len(data) - end
+        return end
+
+    def wrap(self, payload: bytes) -> Wrapped:
+        self.check_size(payload)
+        size = len(payload)
+        end, taken = self.find_end(payload, 0, 0, size)
+        if self.keep:
+            if end < 0:
+                raise Refusal(Fault.WRAP_UNENDED, size, 0)
+            if end != size:
+                raise Refusal(Fault.WRAP_DELIMITER, end - taken, 0)
+            return Wrapped()
+        if end >= 0:
+            raise Refusal(Fault.WRAP_DELIMITER, end - taken, 0)
+        # The end of the payload and the delimiter together must not make an earlier or a longer one.
+        first = self.texts[0]
+        tail = payload[-64:]
+        end, taken = self.find_end(tail + first, 0, len(tail), len(tail) + len(first))
+        if end != len(tail) + len(first) or taken != len(first):
+            raise Refusal(Fault.WRAP_DELIMITER, size - len(tail) + end - taken, 0)
+        return Wrapped(trailer=first)
+
+
+class Crlf(Kind):
+    """Lines("crlf"): lines ended by CR LF alone; a bare CR or LF is a fault."""
+
+    def scan(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
+        bound = self.limit + 1
+        window = begin + min(end - begin, bound)
+        at = self.find_break(data, begin + scan.resume, window)
+        if at == window:
+            if end - begin >= bound:
+                return scan.fail(Fault.TOO_LONG, 0, self.limit, bound)
+            scan.resume = end - begin
+            return scan.want(2)
+        scan.resume = stop = at - begin
+        if data[at] == 10:
+            return scan.fail(Fault.BARE, 10, 0, stop + 1)
+        if at + 1 == end:
+            return scan.want(1)
+        if data[at + 1] != 10:
+            return scan.fail(Fault.BARE, 13, 0, stop + 2)
+        return scan.found(stop + 2, 0, stop)
+
+    @staticmethod
+    def find_break(data: Data, at: int, end: int) -> int:
+        """Return where the first CR or LF is, or `end`."""
+        cr = data.find(b"\r", at, end)
+        lf = data.find(b"\n", at, end if cr < 0 else cr)
+        return lf if lf >= 0 else cr if cr >= 0 else end
+
+    def frames(self, data: bytes, at: int, out: list[bytes], scan: Scan) -> int:
+        if scan.resume:
+            # The frame that was cut: it is searched on, not again.
+            if self.scan(data, at, len(data), False, scan) != FRAME:
+                return at
+            out.append(data[at:at + scan.stop])
+            at += scan.size
+            scan.resume = 0
+        parts = (data[at:] if at else data).split(b"\r\n")
+        end = len(data) - len(parts.pop())
+        if not parts:
+            return at
+        if not data.count(b"\r", at, end) == data.count(b"\n", at, end) == len(parts) \
+                or max(map(len, parts)) > self.limit:
+            return super().frames(data, at, out, scan)
+        out.extend(parts)
+        return end
+
+    def wrap(self, payload: bytes) -> Wrapped:
+        self.check_size(payload)
+        at = self.find_break(payload, 0, len(payload))
+        if at < len(payload):
+            raise Refusal(Fault.WRAP_DELIMITER, at, 0)
+        return Wrapped(trailer=b"\r\n")
+
+
+_STRUCTS = {1: "B", 2: "H", 4: "I", 8: "Q"}
+
+
+def _field_reader(size: int, order: str) -> Callable[[Data, int], int]:
+    """Return a function that reads an unsigned number of `size` bytes at a place in some data."""
+    if size in _STRUCTS:
+        unpack = struct.Struct((">" if order == "big" else "<") + _STRUCTS[size]).unpack_from
+        return lambda data, at: unpack(data, at)[0]
+    if order == "big":
+        return lambda data, at: int.from_bytes(data[at:at + size], "big")
+    return lambda data, at: int.from_bytes(data[at:at + size], "little")
+
+
+class LengthPrefix(Kind):
+    """LengthPrefix: a binary length in front of the payload."""
+
+    def prepare(self, spec: Spec) -> None:
+        self.header, little, inclusive = spec.numbers
+        self.order = "little" if little else "big"
+        self.added = self.header if inclusive else 0
+        self.read = _field_reader(self.header, self.order)
+        self.unpack = struct.Struct((">", "<")[little] + _STRUCTS.get(self.header, "B")).unpack_from
+
+    def scan(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
+        header, size = self.header, end - begin
+        if size < header:
+            # With zeros for what is missing, the length is the least that it can still be.
+            length = max(0, self.read(bytes(data[begin:end]) + bytes(header - size), 0) - self.added)
+            return scan.want(header - size + (0 if length > self.limit else length))
+        length = self.read(data, begin)
+        if length < self.added:
+            return scan.fail(Fault.TOO_SHORT, length, self.added, header)
+        length -= self.added
+        if length > self.limit:
+            return scan.fail(Fault.TOO_LONG, length, self.limit, header)
+        if size - header < length:
+            return scan.wait(size, header + length)
+        return scan.found(header + length, header, header + length)
+
+    def frames(self, data: bytes, at: int, out: list[bytes], scan: Scan) -> int:
+        if self.added or self.header not in _STRUCTS:
+            return super().frames(data, at, out, scan)
+        header, limit, unpack, append = self.header, self.limit, self.unpack, out.append
+        end = len(data)
+        last = end - header
+        while at <= last:
+            length, = unpack(data, at)
+            start = at + header
+            stop = start + length
+            if stop > end or length > limit:
+                break
+            append(data[start:stop])
+            at = stop
+        return at
+
+    def wrap(self, payload: bytes) -> Wrapped:
+        self.check_size(payload)
+        length, largest = len(payload) + self.added, 256**self.header - 1
+        if length > largest:
+            raise Refusal(Fault.WRAP_CAPACITY, length, largest)
+        return Wrapped(length.to_bytes(self.header, self.order))  # type: ignore[arg-type]
+
+
+class LengthField(Kind):
+    """LengthField: a header with the length of the frame in it."""
+
+    def prepare(self, spec: Spec) -> None:
+        (self.field, self.offset, little, self.mask, self.shift, self.scale, subtract, self.add, self.align,
+         self.strip, signed) = spec.numbers
+        (self.end,) = spec.texts
+        self.order = "little" if little else "big"
+        self.subtract, self.signed = bool(subtract), bool(signed)
+        self.sign_bit = 1 << (8 * self.field - 1) if signed else 0
+        self.header = self.offset + self.field
+        self.read = _field_reader(self.field, self.order)
+        self.least = max(self.header, self.strip) + len(self.end)
+        self.around = self.strip + len(self.end)
+
+    def frame_size(self, field: int) -> int:
+        """Return the frame's size without its padding."""
+        value = ((field & self.mask) >> self.shift) * self.scale
+        if value > TOP:
+            return TOP
+        return max(0, value - self.add) if self.subtract else min(TOP, value + self.add)
+
+    def padding(self, size: int) -> int:
+        """Return the number of padding bytes behind a frame of `size` bytes."""
+        return -size % self.align
+
+    def scan(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
+        header, size = self.header, end - begin
+        if size < header:
+            # With zeros for what is missing, the length is the least that it can still be.
+            start = bytes(data[begin:end]) + bytes(header - size)
+            whole = max(self.least, self.frame_size(self.read(start, self.offset)))
+            if whole - self.around > self.limit:
+                return scan.want(header - size)
+            return scan.want(whole + self.padding(whole) - size)
+        field = self.read(data, begin + self.offset)
+        if field & self.sign_bit:
+            return scan.fail(Fault.NEGATIVE, 256**self.field - field, 0, header)
+        whole = self.frame_size(field)
+        if whole < self.least:
+            return scan.fail(Fault.TOO_SHORT, whole, self.least, header)
+        if whole - self.around > self.limit:
+            return scan.fail(Fault.TOO_LONG, whole if whole == TOP else whole - self.around, self.limit, header)
+        total = whole + self.padding(whole)
+        stop = whole - len(self.end)
+        if size >= stop and scan.match(Fault.END, self.end, data, begin + stop, end, begin) < 0:
+            return FAULT
+        if size < total:
+            return scan.wait(size, total)
+        return scan.found(total, self.strip, stop)
+
+    def wrap(self, payload: bytes) -> Wrapped:
+        self.check_size(payload)
+        size, delivered = len(payload), max(0, self.header - self.strip)
+        fits = self.mask & ~self.sign_bit
+        whole = size + self.around
+        if size < delivered:
+            raise Refusal(Fault.WRAP_SHORT, size, delivered)
+        if not self.subtract and whole < self.add:
+            raise Refusal(Fault.WRAP_SHORT, size, size + self.add - whole)
+        value = whole + self.add if self.subtract else whole - self.add
+        if value % self.scale:
+            raise Refusal(Fault.WRAP_SCALE, value, self.scale)
+        value //= self.scale
+        if value > fits >> self.shift or value << self.shift & ~fits:
+            raise Refusal(Fault.WRAP_CAPACITY, value, fits >> self.shift)
+        header = bytearray(max(self.header, self.strip))
+        field = 0
+        if delivered:
+            header[self.strip:] = payload[:delivered]
+            field = self.read(header, self.offset)
+            if field & self.mask and field & self.mask != value << self.shift:
+                raise Refusal(Fault.WRAP_FIELD, (field & self.mask) >> self.shift, value)
+            if field & self.sign_bit:
+                raise Refusal(Fault.WRAP_CAPACITY, field, self.sign_bit - 1)
+        field = field & ~self.mask | value << self.shift
+        header[self.offset:self.header] = field.to_bytes(self.field, self.order)  # type: ignore[arg-type]
+        return Wrapped(bytes(header), delivered, self.end + bytes(self.padding(whole)))
+
+
+class Varint(Kind):
+    """Varint: a LEB128 length of what follows it, at an offset."""
+
+    def prepare(self, spec: Spec) -> None:
+        self.offset, self.most, canonical, strip_all, self.strip = spec.numbers
+        self.canonical, self.strip_all = bool(canonical), bool(strip_all)
+
+    def read(self, data: Data, at: int, end: int) -> tuple[int, int, Fault, int]:
+        """Read a varint: its bytes, 0 where more are needed, or -1 with the fault; what was read so
+        far; the fault; the bytes that show it."""
+        value = 0
+        for i in range(min(self.most, end - at)):
+            byte = data[at + i]
+            if i == 9 and byte > 1:
+                return -1, value, Fault.VARINT_LONG, i + 1
+            value |= (byte & 0x7F) << 7 * i
+            if byte & 0x80:
+                if i + 1 == self.most:
+                    return -1, value, Fault.VARINT_LONG, i + 1
+                continue
+            if self.canonical and i and not byte:
+                return -1, value, Fault.VARINT_CANONICAL, i + 1
+            return i + 1, value, Fault.NONE, i + 1
+        return 0, value, Fault.NONE, 0
+
+    def scan(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
+        size = end - begin
+        if size <= self.offset:
+            return scan.want(self.offset + 1 - size)
+        count, value, fault, seen = self.read(data, begin + self.offset, end)
+        if count < 0:
+            return scan.fail(fault, 0, self.most, self.offset + seen)
+        if not count:
+            # One byte more at the least, and what the shortest continuation announces.
+            if self.canonical:
+                value += 1 << 7 * (size - self.offset)
+            return scan.want(1 if value > self.limit else 1 + value)
+        header = self.offset + count
+        start = header if self.strip_all else self.strip
+        if header - start + value > self.limit:
+            return scan.fail(Fault.TOO_LONG, min(TOP, header - start + value), self.limit, header)
+        if size - header < value:
+            return scan.wait(size, header + value)
+        return scan.found(header + value, start, header + value)
+
+    def wrap(self, payload: bytes) -> Wrapped:
+        self.check_size(payload)
+        size = body = len(payload)
+        strip = self.offset if self.strip_all else self.strip
+        before = self.offset - strip
+        header = bytearray(strip)
+        replaced = 0
+        if not self.strip_all:
+            if size <= before:
+                raise Refusal(Fault.WRAP_SHORT, size, before + 1)
+            if payload[before]:
+                own, value, _, _ = self.read(payload, before, size)
+                if own <= 0 or value != size - before - own:
+                    raise Refusal(Fault.WRAP_FIELD, value if own > 0 else 0, size - before - max(own, 1))
+                return Wrapped(bytes(header))
+            body = size - before - 1
+            header += payload[:before]
+            replaced = before + 1
+        field = bytearray()
+        rest = body
+        while rest > 0x7F:
+            field.append(rest & 0x7F | 0x80)
+            rest >>= 7
+        field.append(rest)
+        if len(field) > self.most:
+            raise Refusal(Fault.WRAP_CAPACITY, body, (1 << 7 * self.most) - 1)
+        if not self.strip_all and before + len(field) + body > self.limit:
+            raise Refusal(Fault.WRAP_TOO_LONG, before + len(field) + body, self.limit)
+        return Wrapped(bytes(header + field), replaced)
+
+
+_DIGITS = {byte: value for value, byte in enumerate(b"0123456789abcdef")} | {
+    byte: value for value, byte in enumerate(b"ABCDEF", 10)}
+
+
+class AsciiLength(Kind):
+    """AsciiLength: a length in digits, of fixed width or ended by a separator."""
+
+    def prepare(self, spec: Spec) -> None:
+        self.width, self.base = spec.numbers
+        self.separator, self.end = spec.texts
+        self.digits = {byte: value for byte, value in _DIGITS.items() if value < self.base}
+
+    def missing(self, digits: int, value: int, matched: int) -> int:
+        """Return the least number of bytes missing behind `digits` digits and `matched` bytes of the
+        separator."""
+        more = self.width - digits if self.width else int(not digits)
+        value *= self.base**more
+        more += len(self.separator) - matched
+        return (more or 1) if value > self.limit else more + value + len(self.end)
+
+    def scan(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
+        size, width, value, digits = end - begin, self.width, 0, 0
+        while digits < size and not (width and digits == width):
+            byte = data[begin + digits]
+            digit = self.digits.get(byte)
+            if digit is None:
+                if not width and digits and byte == self.separator[0]:
+                    break
+                return scan.fail(Fault.DIGIT, byte, 0, digits + 1)
+            if not width and digits == 1 and data[begin] == 48:
+                return scan.fail(Fault.LEADING_ZERO, 0, 0, 2)
+            if digits == MAX_DIGITS:
+                return scan.fail(Fault.DIGITS, 0, MAX_DIGITS, digits + 1)
+            value = min(TOP, value * self.base + digit)
+            digits += 1
+        matched = scan.match(Fault.SEPARATOR, self.separator, data, begin + digits, end, begin)
+        if matched < 0:
+            return FAULT
+        if (width and digits < width) or not digits or matched < len(self.separator):
+            return scan.want(self.missing(digits, value, matched))
+        header = digits + len(self.separator)
+        if value > self.limit:
+            return scan.fail(Fault.TOO_LONG, value, self.limit, header)
+        stop = header + value
+        if size >= stop and scan.match(Fault.END, self.end, data, begin + stop, end, begin) < 0:
+            return FAULT
+        if size < stop + len(self.end):
+            return scan.wait(size, stop + len(self.end))
+        return scan.found(stop + len(self.end), header, stop)
+
+    def wrap(self, payload: bytes) -> Wrapped:
+        self.check_size(payload)
+        most = self.width or MAX_DIGITS
+        digits, rest = bytearray(), len(payload)
+        while rest or not digits:
+            digits.append(b"0123456789abcdef"[rest % self.base])
+            rest //= self.base
+        if len(digits) > most:
+            raise Refusal(Fault.WRAP_CAPACITY, len(payload), self.base**most - 1)
+        digits.reverse()
+        return Wrapped(bytes(digits).rjust(self.width, b"0") + self.separator, 0, self.end)
+
+
+class Tagged(Kind):
+    """Tagged: a byte picks the framing that reads the frame."""
+
+    def prepare(self, spec: Spec) -> None:
+        self.offset, self.mask = spec.numbers
+        (table,) = spec.texts
+        self.table = [table[2 * tag] | table[2 * tag + 1] << 8 for tag in range(256)]
+        self.children = [compile_spec(child.spec(), min(self.limit, child.max_length)) for child in spec.children]
+
+    def scan(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
+        least = self.offset + 1
+        if end - begin < least:
+            return scan.want(least - (end - begin))
+        tag = data[begin + self.offset] & self.mask
+        number = self.table[tag]
+        if not number:
+            return scan.fail(Fault.TAG, tag, 0, least)
+        status = self.children[number - 1].scan(data, begin, end, ended, scan)
+        if status == FAULT and scan.seen < least:
+            scan.seen = least
+        if status == FRAME and scan.size < least:
+            return scan.fail(Fault.TOO_SHORT, scan.size, least, least)
+        return status
+
+    def wrap(self, payload: bytes) -> Wrapped:
+        at = self.offset
+        number = self.table[payload[at] & self.mask] if at < len(payload) else 0
+        if not number:
+            raise Refusal(Fault.WRAP_TAG, 0, 0)
+        wrapped = self.children[number - 1].wrap(payload)
+        header = wrapped.header
+        # A framing that takes the tag off, or puts a header in front, must still leave it in its place.
+        tag = header[at] if at < len(header) else payload[at - len(header) + wrapped.replaced]
+        if self.table[tag & self.mask] != number:
+            raise Refusal(Fault.WRAP_TAG, 0, 0)
+        return wrapped
+
+
+class UntilClose(Kind):
+    """UntilClose: the whole stream is one payload."""
+
+    def scan(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
+        size = end - begin
+        if size > self.limit:
+            return scan.fail(Fault.TOO_LONG, 0, self.limit, self.limit + 1)
+        return scan.found(size, 0, size) if ended else scan.want(1)
+
+    def wrap(self, payload: bytes) -> Wrapped:
+        self.check_size(payload)
+        return Wrapped(last=True)
+
+
+KINDS: dict[str, type[Kind]] = {
+    "fixed": Fixed,
+    "delimiter": Delimiter,
+    "crlf": Crlf,
+    "length_prefix": LengthPrefix,
+    "length_field": LengthField,
+    "varint": Varint,
+    "ascii_length": AsciiLength,
+    "tagged": Tagged,
+    "until_close": UntilClose,
+}
+
+
+def compile_spec(spec: Spec, limit: int) -> Kind:
+    """Compile a framing's spec; its children may deliver no more than `limit` bytes either."""
+    return KINDS[spec.kind](spec, limit)
+
+
+def kind_of(framing: Framing) -> Kind:
+    """Return the compiled framing, kept with the framing object itself."""
+    kind: Kind | None = framing.__dict__.get("_pure")
+    if kind is None:
+        kind = framing.__dict__["_pure"] = compile_spec(framing.spec(), framing.max_length)
+    return kind

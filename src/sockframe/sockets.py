@@ -1,0 +1,111 @@
+"""FramedSocket and connect: what is opened and set once, over the wing's Connection."""
+
+from __future__ import annotations
+
+import os
+import socket
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from . import errors
+from ._wing import Connection
+from .framings import Framing
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class SocketMethods:
+    """What a framed connection has in common with the socket it is over."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        sock: Any
+        closed: bool
+
+        def close(self) -> None: ...
+
+    def _open_socket(self) -> Any:
+        if self.closed:
+            raise errors.closed_error()
+        return self.sock
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor, for select and its kin; -1 once closed."""
+        return -1 if self.closed else int(self.sock.fileno())
+
+    def settimeout(self, timeout: float | None) -> None:
+        """Set the socket's timeout in seconds: the deadline of each call that is given none."""
+        self._open_socket().settimeout(timeout)
+
+    def gettimeout(self) -> float | None:
+        """Return the socket's timeout in seconds; None is for ever."""
+        timeout: float | None = self._open_socket().gettimeout()
+        return timeout
+
+    def setblocking(self, flag: bool) -> None:
+        """Make the socket blocking, or non-blocking."""
+        self._open_socket().setblocking(flag)
+
+    def getpeername(self) -> Any:
+        """Return the address of the peer."""
+        return self._open_socket().getpeername()
+
+    def getsockname(self) -> Any:
+        """Return the socket's own address."""
+        return self._open_socket().getsockname()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else repr(self.sock)
+        return f"<{type(self).__name__} {state}>"
+
+
+class FramedSocket(SocketMethods, Connection):
+    """Whole frames over a connected stream socket: `FramedSocket(sock, framing)`.
+
+    It owns the socket: closing it closes that. All that sends and receives is inherited from the
+    wing's `Connection`.
+    """
+
+    __slots__ = ()
+
+
+def open_socket(address: Any, timeout: float | None) -> socket.socket:
+    """Connect a stream socket: to a (host, port) pair over TCP, to a path over a Unix socket."""
+    if isinstance(address, (str, bytes, os.PathLike)):
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(timeout)
+            sock.connect(os.fspath(address))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+    sock = socket.create_connection(address, timeout)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def connect(address: Any, framing: Framing, *, timeout: float | None = None) -> FramedSocket:
+    """Connect to `address` and return a `FramedSocket`.
+
+    `address` is a (host, port) pair for TCP, or the path of a Unix socket. `timeout` in seconds is for
+    connecting, and stays the socket's own: the deadline of each later call that is given none. TCP
+    connections send without delay (TCP_NODELAY): a frame is a message that is complete.
+    """
+    if not isinstance(framing, Framing):
+        raise errors.not_framing_error(framing)
+    sock = open_socket(address, timeout)
+    try:
+        return FramedSocket(sock, framing)
+    except BaseException:
+        sock.close()
+        raise

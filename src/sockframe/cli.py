@@ -38,7 +38,7 @@ def _facts() -> dict[str, str]:
         "version": _version(),
         "wing": wing,
         "why not the core": why_not_core or "it is in use",
-        "SOCKFRAME_CORE": os.environ.get("SOCKFRAME_CORE", "unset"),
+        "SOCKFRAME_CORE": os.environ.get("SOCKFRAME_CORE") or "unset",
     }
     for name in ("core", "pure"):
         facts[f"{name} can be imported"] = stdlib_bench.unavailable(name) or "yes"

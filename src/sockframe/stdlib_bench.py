@@ -342,18 +342,19 @@ def transfer(source: Source, framing: str, contender: str, progress: Callable[[i
                 progress(said["frames"])
     finally:
         watchdog.cancel()
-        last_words = [_end(process) for process in reversed(processes)]
-    if "seconds" not in said:
+        patience = 10 if "seconds" in said else 1
+        last_words = [_end(process, patience) for process in reversed(processes)]
+    if "seconds" not in said or processes[0].returncode:
         raise BenchError(f"{framing}, {contender}: {'; '.join(filter(None, last_words)) or 'it was killed'}")
     assert said["wing"] == ("core" if contender == "core" else "pure")
     intact = (said["frames"], said["sha256"]) == (source.lines, source.sha256)
     return Transfer(framing, contender, said["seconds"], said["frames"], said["sha256"], intact)
 
 
-def _end(process: subprocess.Popen[str]) -> str:
+def _end(process: subprocess.Popen[str], patience: float) -> str:
     """End a process that has no more to do and return the last line of what it complained of."""
     try:
-        complaint = process.communicate(timeout=1)[1]
+        complaint = process.communicate(timeout=patience)[1]
     except subprocess.TimeoutExpired:
         process.kill()
         complaint = process.communicate()[1]

@@ -67,15 +67,19 @@ def passed_error(deadline: int, what: str) -> OSError:
     return errors.blocking_error(what) if deadline == AT_ONCE else errors.timeout_error()
 
 
-def wait_until(sock: Any, events: int, deadline: int) -> None:
-    """Wait until a plain socket can receive (POLLIN) or send (POLLOUT), or the deadline has passed."""
+def wait_until(sock: Any, events: int, deadline: int) -> bool:
+    """Wait until a plain socket can receive (POLLIN) or send (POLLOUT); False where the deadline passed."""
+    descriptor = sock.fileno()
+    if descriptor < 0:
+        raise errors.closed_error()
     poller = _poll()
-    poller.register(sock, events)
-    if deadline == NEVER:
-        poller.poll()
-    else:
+    poller.register(descriptor, events)
+    while True:
         left = deadline - monotonic_ns() if deadline else 0
-        poller.poll(max(0, math.ceil(left / 1e6)))
+        if poller.poll(None if deadline == NEVER else max(0, math.ceil(left / 1e6))):
+            return True
+        if left <= 0:
+            return False
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def hold_writable(value: Any, what: str) -> memoryview:
         raise errors.not_contiguous_error(what)
     if view.readonly:
         raise errors.read_only_error(what)
-    return view.cast("B")
+    return view if view.format == "B" and view.ndim == 1 else view.cast("B")
 
 
 def compiled(framing: Any) -> Kind:
@@ -301,10 +301,7 @@ class Decoder:
         try:
             if self._fault is not None and self._fault[0]:
                 self._check()
-            rest = bytes(self._store[self._begin:])
-            self._at += len(rest)
-            self._forget()
-            return rest
+            return self._take_rest()
         finally:
             self._busy = False
 
@@ -371,12 +368,32 @@ class Decoder:
             self._begin = 0
         self._store += data
 
+    def _cut_back(self, held: int) -> None:
+        """Hold no more than the first `held` bytes held."""
+        del self._store[self._begin + held:]
+
     def _cut(self, begin: int, end: int) -> bytes:
         """Return a piece of the bytes held, copied once."""
         if end - begin < 4096:
             return bytes(self._store[begin:end])
         with memoryview(self._store) as view, view[begin:end] as part:
             return part.tobytes()
+
+    def _skip(self, size: int) -> None:
+        """Forget the first `size` bytes held, which were delivered as a frame."""
+        if self._begin + size == len(self._store):
+            self._store = bytearray()
+            self._begin = 0
+        else:
+            self._begin += size
+        self._at += size
+
+    def _take_rest(self) -> bytes:
+        """Return all bytes held and forget them."""
+        rest = bytes(self._store[self._begin:])
+        self._at += len(rest)
+        self._forget()
+        return rest
 
     def _take(self) -> bytes | None:
         """Take the next frame off what is held, or return None."""
@@ -385,12 +402,7 @@ class Decoder:
         if status == FRAME:
             begin = self._begin
             frame = self._cut(begin + scan.start, begin + scan.stop)
-            if begin + scan.size == len(self._store):
-                self._store = bytearray()
-                self._begin = 0
-            else:
-                self._begin = begin + scan.size
-            self._at += scan.size
+            self._skip(scan.size)
             return frame
         if status == FAULT:
             self._record(scan, self._store, self._begin, self._at)

@@ -39,9 +39,9 @@ class Scan:
         self.need, self.size = need, 0
         return NEED
 
-    def wait(self, have: int, size: int) -> int:
-        """The whole frame is known and not yet here."""
-        self.need, self.size = size - have, size
+    def wait(self, have: int, size: int, start: int, stop: int) -> int:
+        """The whole frame is known and not yet here: `have` bytes of it are."""
+        self.need, self.size, self.start, self.stop = size - have, size, start, stop
         return NEED
 
     def fail(self, fault: Fault, number: int, limit: int, seen: int) -> int:
@@ -122,7 +122,7 @@ class Fixed(Kind):
         if self.length > self.limit and size:
             return scan.fail(Fault.TOO_LONG, self.length, self.limit, 1)
         if size < self.length:
-            return scan.wait(size, self.length)
+            return scan.wait(size, self.length, 0, self.length)
         return scan.found(self.length, 0, self.length)
 
     def frames(self, data: bytes, at: int, out: list[bytes], scan: Scan) -> int:
@@ -350,7 +350,7 @@ class LengthPrefix(Kind):
         if length > self.limit:
             return scan.fail(Fault.TOO_LONG, length, self.limit, header)
         if size - header < length:
-            return scan.wait(size, header + length)
+            return scan.wait(size, header + length, header, header + length)
         return scan.found(header + length, header, header + length)
 
     def frames(self, data: bytes, at: int, out: list[bytes], scan: Scan) -> int:
@@ -425,7 +425,7 @@ class LengthField(Kind):
         if size >= stop and scan.match(Fault.END, self.end, data, begin + stop, end, begin) < 0:
             return FAULT
         if size < total:
-            return scan.wait(size, total)
+            return scan.wait(size, total, self.strip, stop)
         return scan.found(total, self.strip, stop)
 
     def wrap(self, payload: bytes) -> Wrapped:
@@ -499,7 +499,7 @@ class Varint(Kind):
         if header - start + value > self.limit:
             return scan.fail(Fault.TOO_LONG, min(TOP, header - start + value), self.limit, header)
         if size - header < value:
-            return scan.wait(size, header + value)
+            return scan.wait(size, header + value, start, header + value)
         return scan.found(header + value, start, header + value)
 
     def wrap(self, payload: bytes) -> Wrapped:
@@ -580,7 +580,7 @@ class AsciiLength(Kind):
         if size >= stop and scan.match(Fault.END, self.end, data, begin + stop, end, begin) < 0:
             return FAULT
         if size < stop + len(self.end):
-            return scan.wait(size, stop + len(self.end))
+            return scan.wait(size, stop + len(self.end), header, stop)
         return scan.found(stop + len(self.end), header, stop)
 
     def wrap(self, payload: bytes) -> Wrapped:

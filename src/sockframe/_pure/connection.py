@@ -1,0 +1,567 @@
+"""Connection: whole frames over a stream socket."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Iterator
+from operator import index
+from socket import SHUT_RD
+from threading import RLock
+from typing import Any, NoReturn
+
+from .. import errors, transport
+from ..errors import Fault
+from ..framings import Framing
+from ..transport import AT_ONCE, NEVER, POLLIN, POLLOUT, UNSET
+from .codec import Decoder, compiled, hold, hold_writable, join_frame
+from .kinds import FAULT, FRAME, NEED, Kind, Refusal, Scan, Wrapped
+
+RECEIVE = 65536  # bytes asked of a receive
+GATHER = 65536   # bytes of small frames for one send
+SMALL = 16384    # payloads up to this size are copied behind their headers
+SINGLE = 2048    # so is a payload sent alone, up to this size of frame
+BATCH = 1024     # frames for one send
+MANY = 1 << 20   # bytes of frames that recv_many() returns, about
+
+_DONTWAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
+_NOSIGNAL: int = getattr(socket, "MSG_NOSIGNAL", 0)
+
+
+class Connection:
+    """Sends and receives whole frames over a connected stream socket: `Connection(sock, framing)`.
+
+    One reader and one writer at a time may be at work; other threads wait their turn, which counts
+    against their deadlines. `timeout` is in seconds and for the whole call; None waits for ever, 0 does
+    not wait; without it, the socket's own timeout is taken. What a timeout, a signal handler or a
+    full socket interrupts goes on with the next call: nothing is lost.
+    """
+
+    __slots__ = ("_decoder", "_framing", "_inbox", "_kind", "_last", "_plain", "_reading", "_receiving", "_rest",
+                 "_sending", "_shut", "_tail", "_writing", "sock")
+
+    def __init__(self, sock: Any, framing: Framing) -> None:
+        if hasattr(self, "_kind"):
+            raise errors.reentry_error(type(self).__name__)
+        kind = compiled(framing)
+        transport.refuse_unfit(sock)
+        self.sock = sock
+        self._kind = kind
+        self._framing = framing
+        self._plain = transport.is_plain(sock)
+        self._decoder = Decoder(framing)
+        self._rest: list[bytes] = []   # frames that the end of the stream made
+        self._inbox: list[Any] = []    # bytes received that are not yet held, see _absorb
+        self._tail = b""               # what a frame sent in part leaves to be sent
+        self._reading, self._writing = RLock(), RLock()
+        self._receiving = self._sending = False
+        self._shut = self._last = False
+
+    @property
+    def framing(self) -> Framing:
+        """The framing. Setting it reads all bytes not yet delivered as frames by the new one."""
+        return self._framing
+
+    @framing.setter
+    def framing(self, framing: Framing) -> None:
+        self._check_open()
+        self._kind = compiled(framing)
+        self._framing = framing
+
+    @property
+    def closed(self) -> bool:
+        """Whether close() or detach() was called."""
+        return self._shut
+
+    @property
+    def unsent(self) -> int:
+        """The number of bytes that a frame sent in part leaves for the next send() or flush()."""
+        return len(self._tail)
+
+    def recv(self, framing: Framing | None = None, *, timeout: Any = UNSET) -> bytes:
+        """Return the next payload, as bytes; with `framing`, this one frame is read by it.
+
+        Raises `EndOfStream` at a clean end, `IncompleteFrameError` where the stream ends inside a
+        frame, `TimeoutError` or, on a non-blocking socket, `BlockingIOError` where no whole frame came.
+        """
+        self._check_open()
+        kind = self._kind if framing is None else compiled(framing)
+        deadline = self._deadline(timeout)
+        self._refuse_reentry(self._reading)
+        try:
+            self._enter(self._reading, deadline)
+            return self._receive_frame(kind, deadline)
+        finally:
+            self._leave(self._reading)
+
+    def recv_into(self, buffer: Any, framing: Framing | None = None, *, timeout: Any = UNSET) -> int:
+        """Receive the next payload into a writable buffer and return its size in bytes.
+
+        Raises `BufferTooSmallError` where the buffer can't hold it: the frame stays the next one. What
+        else is raised is as for recv(); the buffer's contents are then undefined.
+        """
+        self._check_open()
+        kind = self._kind if framing is None else compiled(framing)
+        deadline = self._deadline(timeout)
+        self._refuse_reentry(self._reading)
+        try:
+            self._enter(self._reading, deadline)
+            with hold_writable(buffer, "buffer") as target:
+                return self._receive_frame_into(target, kind, deadline)
+        finally:
+            self._leave(self._reading)
+
+    def recv_many(self, limit: int = 1024, *, timeout: Any = UNSET) -> list[bytes]:
+        """Wait for one frame at least and return the payloads of all that are here, as a list of bytes.
+
+        There are at most `limit`, of about 1 MiB in all. Raises what recv() raises.
+        """
+        self._check_open()
+        most = index(limit)
+        if most < 1:
+            raise errors.limit_error(most)
+        deadline = self._deadline(timeout)
+        self._refuse_reentry(self._reading)
+        try:
+            self._enter(self._reading, deadline)
+            return self._receive_frames(most, deadline)
+        finally:
+            self._leave(self._reading)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        self._check_open()
+        deadline = self._deadline(UNSET)
+        self._refuse_reentry(self._reading)
+        try:
+            self._enter(self._reading, deadline)
+            return self._receive_frame(self._kind, deadline)
+        except errors.EndOfStream:
+            raise StopIteration from None
+        finally:
+            self._leave(self._reading)
+
+    def send(self, payload: Any, *, timeout: Any = UNSET) -> None:
+        """Send one payload as a frame.
+
+        A payload that could not be received as the same bytes raises `ValueError` before any byte is
+        sent. Where a timeout or a signal handler interrupts it, `unsent` tells: 0, nothing was taken;
+        more, the frame was taken, and its tail goes first with the next send() or flush(). A
+        non-blocking socket takes the whole frame or raises `BlockingIOError`, having taken nothing.
+        """
+        self._check_open()
+        deadline = self._deadline(timeout)
+        self._refuse_reentry(self._writing)
+        try:
+            self._enter(self._writing, deadline)
+            self._send_frame(hold(payload, "payload"), deadline)
+        finally:
+            self._leave(self._writing)
+
+    def send_many(self, payloads: Iterable[Any], *, timeout: Any = UNSET) -> None:
+        """Send the payloads of an iterable as frames, many with one system call.
+
+        Of a list or tuple all are checked first, and where one is bad none is sent; it is taken as a
+        whole, as a payload is by send(). Any other iterable is pulled a bounded batch at a time, each
+        checked as one; what was pulled is taken.
+        """
+        self._check_open()
+        deadline = self._deadline(timeout)
+        self._refuse_reentry(self._writing)
+        try:
+            self._enter(self._writing, deadline)
+            if isinstance(payloads, (list, tuple)):
+                items = tuple(payloads)
+                self._check_payloads(items)
+                self._send_frames(iter(items), True, deadline)
+            else:
+                self._send_frames(iter(payloads), False, deadline)
+        finally:
+            self._leave(self._writing)
+
+    def flush(self, *, timeout: Any = UNSET) -> None:
+        """Send what an interrupted send() left unsent."""
+        self._check_open()
+        deadline = self._deadline(timeout)
+        self._refuse_reentry(self._writing)
+        try:
+            self._enter(self._writing, deadline)
+            self._send_tail(deadline)
+        finally:
+            self._leave(self._writing)
+
+    def shutdown(self, how: int) -> None:
+        """Shut down one half of the connection or both, as `socket.shutdown` does; what is unsent goes first."""
+        self._check_open()
+        deadline = self._deadline(UNSET)
+        self._refuse_reentry(self._writing)
+        try:
+            self._enter(self._writing, deadline)
+            if how != SHUT_RD:
+                self._send_tail(deadline)
+            self.sock.shutdown(how)
+        finally:
+            self._leave(self._writing)
+
+    def close(self) -> None:
+        """Close the connection; calls that wait in other threads end with `OSError` (EBADF)."""
+        if self._shut:
+            return
+        self._shut = True
+        if self._receiving or self._sending:
+            transport.wake(self.sock)
+        else:
+            self.sock.close()
+
+    def detach(self) -> tuple[Any, bytes]:
+        """Give up the socket: return it, and the bytes received that are not yet delivered as frames."""
+        self._check_open()
+        deadline = self._deadline(UNSET)
+        self._refuse_reentry(self._reading)
+        self._refuse_reentry(self._writing)
+        try:
+            self._enter(self._reading, deadline)
+            self._enter(self._writing, deadline)
+            self._send_tail(deadline)
+            self._absorb()
+            leftover = b"".join(self._rest) + self._decoder._take_rest()
+            self._shut = True
+            return self.sock, leftover
+        finally:
+            self._leave(self._writing)
+            self._leave(self._reading)
+
+    def __reduce__(self) -> NoReturn:
+        raise errors.no_copy_error(self)
+
+    # ---- turns and deadlines ----
+
+    def _check_open(self) -> None:
+        """Refuse a call after close()."""
+        if self._shut:
+            raise errors.closed_error()
+
+    def _deadline(self, timeout: Any) -> int:
+        """Return the time at which a call with this timeout ends."""
+        return transport.deadline_after(transport.socket_timeout(self.sock) if timeout is UNSET else timeout)
+
+    def _refuse_reentry(self, lock: Any) -> None:
+        """Refuse a call from inside another one."""
+        if lock._is_owned():
+            raise errors.reentry_error(type(self).__name__)
+
+    def _enter(self, lock: Any, deadline: int) -> None:
+        """Wait for the turn to read or write."""
+        if not lock.acquire(False):
+            left = -1.0 if deadline == NEVER else (deadline - transport.monotonic_ns()) / 1e9 if deadline else 0.0
+            if deadline != NEVER and left <= 0 or not lock.acquire(True, left):
+                raise transport.passed_error(deadline, "another thread is at work")
+        self._check_open()
+
+    def _leave(self, lock: Any) -> None:
+        """Give the turn to the next."""
+        if lock._is_owned():
+            lock.release()
+
+    def _end_use(self) -> None:
+        """A system call is over; the last one to leave closes a closed connection's socket."""
+        if self._shut:
+            if not self._receiving and not self._sending:
+                self.sock.close()
+            raise errors.closed_error()
+
+    # ---- receiving ----
+
+    def _receive(self, deadline: int) -> None:
+        """Receive bytes into the inbox; b"" is the end of the stream.
+
+        They go there within one call in C, so that no signal handler's exception can come between.
+        """
+        sock = self.sock
+        self._receiving = True
+        try:
+            self._check_open()
+            if not self._plain:
+                self._inbox.append(transport.receive(sock, RECEIVE, deadline))
+                return
+            blocking = deadline == NEVER and sock.gettimeout() is None
+            while True:
+                if not blocking and not transport.wait_until(sock, POLLIN, deadline):
+                    raise transport.passed_error(deadline, "no whole frame has arrived")
+                try:
+                    self._inbox.extend(map(sock.recv, (RECEIVE,), (0 if blocking else _DONTWAIT,)))
+                    return
+                except (BlockingIOError, TimeoutError) as error:
+                    if isinstance(error, TimeoutError) and error.errno is not None:
+                        raise errors.os_error(error.errno) from None
+                    blocking = False
+        finally:
+            self._receiving = False
+            self._end_use()
+
+    def _absorb(self) -> None:
+        """Hold the bytes in the inbox; one that was interrupted in this is done again."""
+        inbox = self._inbox
+        if inbox:
+            if len(inbox) == 1:
+                inbox.append(self._decoder.buffered)
+            else:
+                self._decoder._cut_back(inbox[1])
+            self._decoder._append(inbox[0])
+            inbox.clear()
+
+    def _fill(self, deadline: int) -> bool:
+        """Receive more bytes into the decoder's store; False is the end of the stream."""
+        self._receive(deadline)
+        more = bool(self._inbox[0])
+        self._absorb()
+        return more
+
+    def _use(self, kind: Kind) -> None:
+        """Read the next frame by this framing."""
+        self._absorb()
+        if self._decoder._kind is not kind:
+            self._decoder._use(kind)
+
+    def _end(self) -> None:
+        """The stream has ended: keep the frames that this makes, or raise that one is cut off."""
+        self._rest = self._decoder._close()
+
+    def _receive_frame(self, kind: Kind, deadline: int) -> bytes:
+        """Return the next payload."""
+        decoder = self._decoder
+        self._use(kind)
+        while True:
+            decoder._check()
+            frame = decoder._take()
+            if frame is not None:
+                return frame
+            if self._rest:
+                return self._rest.pop(0)
+            if decoder._ended:
+                raise errors.end_of_stream(decoder._at)
+            if not self._fill(deadline):
+                self._end()
+
+    def _receive_frames(self, limit: int, deadline: int) -> list[bytes]:
+        """Return the next payloads."""
+        decoder = self._decoder
+        self._use(self._kind)
+        while True:
+            decoder._check()
+            frames = decoder._take_many(limit, MANY)
+            if not frames and self._rest:
+                frames, self._rest = self._rest[:limit], self._rest[limit:]
+            if frames:
+                return frames
+            if decoder._ended:
+                raise errors.end_of_stream(decoder._at)
+            if not self._fill(deadline):
+                self._end()
+
+    def _receive_frame_into(self, target: memoryview, kind: Kind, deadline: int) -> int:
+        """Receive the next payload to where the caller wants it."""
+        decoder = self._decoder
+        scan = Scan()
+        self._use(kind)
+        while True:
+            decoder._check()
+            status = decoder._look(scan, 0)
+            if status == FAULT:
+                decoder._record(scan, decoder._store, decoder._begin, decoder._at)
+                decoder._check()
+            if status == FRAME or self._known(scan):
+                size = scan.stop - scan.start
+                if size > len(target):
+                    raise errors.too_small_error(size, len(target))
+                if status == FRAME:
+                    begin = decoder._begin + scan.start
+                    target[:size] = decoder._cut(begin, begin + size)
+                    decoder._skip(scan.size)
+                    return size
+            if self._rest:
+                size = len(self._rest[0])
+                if size > len(target):
+                    raise errors.too_small_error(size, len(target))
+                target[:size] = self._rest[0]
+                self._rest.pop(0)
+                return size
+            if decoder._ended:
+                raise errors.end_of_stream(decoder._at)
+            if not self._fill(deadline):
+                self._end()
+
+    def _known(self, scan: Scan) -> bool:
+        """Say whether the unfinished frame's size is known; then `scan` tells where its payload lies."""
+        decoder = self._decoder
+        if not decoder._whole:
+            return False
+        scan.resume = decoder._resume
+        return decoder._kind.scan(decoder._store, decoder._begin, len(decoder._store), False, scan) == NEED
+
+    # ---- sending ----
+
+    def _transmit(self, pieces: list[bytes], counts: list[int], deadline: int) -> None:
+        """Send all pieces, or raise; `counts` gets the bytes that each system call took, within the
+        same call in C, so that no signal handler's exception can come between."""
+        sock = self.sock
+        if not self._plain:
+            pieces = [b"".join(pieces)]
+        views = [memoryview(piece) for piece in pieces if piece]
+        blocking = self._plain and deadline == NEVER and sock.gettimeout() is None
+        at = 0
+        while at < len(views):
+            self._sending = True
+            try:
+                self._check_open()
+                if not self._plain:
+                    counts.append(transport.send(sock, views[at], deadline))
+                else:
+                    if not blocking and not transport.wait_until(sock, POLLOUT, deadline):
+                        raise transport.passed_error(deadline, "the socket can take no more")
+                    flags = _NOSIGNAL if blocking else _NOSIGNAL | _DONTWAIT
+                    try:
+                        counts.extend(map(sock.sendmsg, (views[at:at + 1024],), ((),), (flags,)))
+                    except (BlockingIOError, TimeoutError) as error:
+                        if isinstance(error, TimeoutError) and error.errno is not None:
+                            raise errors.os_error(error.errno) from None
+                        blocking = False
+                        continue
+            finally:
+                self._sending = False
+                self._end_use()
+            sent = counts[-1]
+            while sent:
+                if sent < len(views[at]):
+                    views[at] = views[at][sent:]
+                    break
+                sent -= len(views[at])
+                at += 1
+
+    def _push(self, pieces: list[bytes], taken: bool, deadline: int) -> bool:
+        """Send frames. Once a byte of them was sent, or they are `taken` anyway, what can't be sent is
+        kept as the tail; False says that a non-blocking socket left one."""
+        counts: list[int] = []
+        try:
+            self._transmit(pieces, counts, deadline)
+        except BaseException as error:
+            sent = sum(counts)
+            if not taken and not sent:
+                raise
+            try:
+                self._tail = b"".join(pieces)[sent:]
+            except MemoryError:
+                self.close()  # a frame without its end must not be followed by another
+                raise
+            if deadline != AT_ONCE or not isinstance(error, BlockingIOError):
+                raise
+            return False
+        return True
+
+    def _send_tail(self, deadline: int) -> None:
+        """Send what an interrupted send left."""
+        if not self._tail:
+            return
+        counts: list[int] = []
+        try:
+            self._transmit([self._tail], counts, deadline)
+        finally:
+            self._tail = self._tail[sum(counts):]
+
+    def _wrap(self, payload: bytes, last: bool, at: int | None) -> Wrapped:
+        """Make what goes around a payload, or raise that it can't be sent."""
+        try:
+            wrapped = self._kind.wrap(payload)
+            if last:
+                raise Refusal(Fault.WRAP_LAST, 0, 0)
+        except Refusal as refusal:
+            raise errors.wrap_error(refusal.fault, refusal.number, refusal.limit, at) from None
+        return wrapped
+
+    def _send_frame(self, payload: bytes, deadline: int) -> None:
+        """Send one frame."""
+        wrapped = self._wrap(payload, self._last, None)
+        self._send_tail(deadline)
+        if len(wrapped.header) + len(payload) + len(wrapped.trailer) <= SINGLE:
+            self._push([join_frame(wrapped, payload)], False, deadline)
+        else:
+            self._push(enclose(wrapped, payload), False, deadline)
+        self._last = wrapped.last
+
+    def _check_payloads(self, payloads: tuple[Any, ...]) -> None:
+        """Raise the error of the first payload that can't be sent."""
+        last = self._last
+        for i, payload in enumerate(payloads):
+            last = self._wrap(hold(payload, "payload"), last, i).last
+
+    def _send_frames(self, source: Iterator[Any], whole: bool, deadline: int) -> None:
+        """Send the frames of an iterator's payloads; `whole`: once a byte was sent, all are taken."""
+        at = [0]
+        begun = False
+        try:
+            while True:
+                self._send_tail(deadline)
+                if not self._send_batch(source, at, not whole or begun, deadline):
+                    return
+                begun = True
+                if whole and self._tail:
+                    self._take_rest(source, at)
+                    return
+        except BaseException:
+            if whole and self._tail and not self._shut:
+                self._take_rest(source, at)
+            raise
+
+    def _send_batch(self, source: Iterator[Any], at: list[int], taken: bool, deadline: int) -> bool:
+        """Send one batch: small frames gathered, up to a large one; False where none is left."""
+        gathered: list[bytes] = []
+        size = frames = 0
+        more, last = True, self._last
+        broken: BaseException | None = None
+        while size < GATHER and frames < BATCH:
+            try:
+                item = next(source)
+            except StopIteration:
+                more = False
+                break
+            except BaseException as error:
+                broken = error
+                break
+            payload = hold(item, "payload")
+            wrapped = self._wrap(payload, last, at[0])
+            at[0] += 1
+            frames += 1
+            last = wrapped.last
+            if len(payload) > SMALL:
+                self._push([b"".join(gathered), *enclose(wrapped, payload)], taken, deadline)
+                self._last = last
+                return True
+            gathered.append(join_frame(wrapped, payload))
+            size += len(gathered[-1])
+        if frames:
+            self._push([b"".join(gathered)], taken, deadline)
+            self._last = last
+        if broken is not None:
+            raise broken
+        return more
+
+    def _take_rest(self, source: Iterator[Any], at: list[int]) -> None:
+        """Put the frames that are left of a list behind the tail."""
+        try:
+            parts = [self._tail]
+            for item in source:
+                payload = hold(item, "payload")
+                wrapped = self._wrap(payload, self._last, at[0])
+                at[0] += 1
+                parts.append(join_frame(wrapped, payload))
+                self._last = wrapped.last
+            self._tail = b"".join(parts)
+        except BaseException:
+            self.close()  # a list is taken as a whole or not at all
+            raise
+
+
+def enclose(wrapped: Wrapped, payload: bytes) -> list[bytes]:
+    """Lay out a frame in three pieces, its payload as it is."""
+    return [wrapped.header, payload[wrapped.replaced:], wrapped.trailer]

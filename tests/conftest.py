@@ -1,0 +1,53 @@
+"""Both wings for every behaviour test: a missing core is an error unless SOCKFRAME_CORE is 0."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+import sockframe.sockets
+
+WINGS = ("pure",) if os.environ.get("SOCKFRAME_CORE") == "0" else ("core", "pure")
+
+
+@dataclass(frozen=True)
+class Wing:
+    """One implementation: what `sockframe` exports of it, whichever is in use."""
+
+    name: str
+    Encoder: Any
+    Decoder: Any
+    Connection: Any
+    FramedSocket: Any
+
+    def pair(self, framing: Any, **buffers: int) -> tuple[Any, Any]:
+        """Return two connected `FramedSocket`s over a socketpair, with `SO_SNDBUF` and the like set."""
+        sockets = socket.socketpair()
+        for sock in sockets:
+            for option, size in buffers.items():
+                sock.setsockopt(socket.SOL_SOCKET, getattr(socket, option), size)
+        return self.FramedSocket(sockets[0], framing), self.FramedSocket(sockets[1], framing)
+
+
+def load_wing(name: str) -> Wing:
+    """Import one wing, with a FramedSocket over its Connection."""
+    module = importlib.import_module(f"sockframe._{name}")
+    framed = type("FramedSocket", (sockframe.sockets.SocketMethods, module.Connection), {"__slots__": ()})
+    return Wing(name, module.Encoder, module.Decoder, module.Connection, framed)
+
+
+@pytest.fixture(scope="session", params=WINGS)
+def wing(request: pytest.FixtureRequest) -> Wing:
+    """Each wing in turn."""
+    return load_wing(request.param)
+
+
+@pytest.fixture(scope="session")
+def wings() -> list[Wing]:
+    """Both wings, for tests that run them in step."""
+    return [load_wing(name) for name in WINGS]

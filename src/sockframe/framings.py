@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import operator
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Iterable, Mapping, NamedTuple, Union
+from typing import Any, NamedTuple, Union
 
 #: No limit on a payload: the largest number of bytes a Python object can hold.
 UNLIMITED: int = sys.maxsize
@@ -325,7 +326,8 @@ class AsciiLength(Framing):
         self._set("base", _whole("base", self.base, 2, 16))
         self._set("separator", _text("separator", self.separator, 0 if self.width else 1))
         self._set("end", _text("end", self.end, 0))
-        if self.width is None and self.separator[0] in (b"0123456789abcdef"[:self.base] + b"ABCDEF"[:max(0, self.base - 10)]):
+        digits = b"0123456789abcdef"[:self.base]
+        if self.width is None and self.separator[0] in digits + digits.upper():
             raise ValueError(f"separator {self.separator!r} begins with a digit")
 
     def spec(self) -> Spec:

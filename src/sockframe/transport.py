@@ -32,7 +32,7 @@ class _Unset:
         return "UNSET"
 
 
-UNSET = _Unset()
+UNSET: Any = _Unset()
 
 _DIRECT = ("recv", "recv_into", "send", "sendmsg", "fileno", "gettimeout")
 _SOCKET: Any = socket.socket.__base__

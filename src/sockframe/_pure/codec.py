@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from operator import index
-from typing import Any, Iterable, Iterator, NoReturn, final
+from typing import TYPE_CHECKING, Any, NoReturn, final
 
 from .. import errors
 from ..errors import CONTEXT, Fault
 from ..framings import Framing
 from .kinds import FAULT, FRAME, NEED, Kind, Refusal, Scan, Wrapped, kind_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 #: Bytes that an unfinished frame may hold beyond twice what arrived.
 SLACK = 65536
@@ -83,7 +87,7 @@ class Encoder:
         """The framing."""
         return self._framing
 
-    def encode(self, payload: Any) -> bytes:
+    def encode(self, payload: Buffer) -> bytes:
         """Return the frame of one payload, as bytes."""
         data = hold(payload, "payload")
         try:
@@ -91,7 +95,7 @@ class Encoder:
         except Refusal as refusal:
             raise errors.wrap_error(refusal.fault, refusal.number, refusal.limit) from None
 
-    def encode_many(self, payloads: Iterable[Any]) -> bytes:
+    def encode_many(self, payloads: Iterable[Buffer]) -> bytes:
         """Return the frames of all payloads of an iterable, one after the other, as bytes.
 
         An error names the payload's place, counted from 0.
@@ -111,7 +115,7 @@ class Encoder:
             parts += wrapped.header, data[wrapped.replaced:], wrapped.trailer
         return b"".join(parts)
 
-    def encode_into(self, payload: Any, buffer: Any, offset: int = 0) -> int:
+    def encode_into(self, payload: Buffer, buffer: Buffer, offset: int = 0) -> int:
         """Write the frame of one payload into a writable buffer at `offset` and return its size in bytes.
 
         Raises `BufferTooSmallError`, having written nothing, where there is not enough room.
@@ -201,7 +205,7 @@ class Decoder:
         """The stream offset of the next frame, in bytes; of the bad one after a fault."""
         return self._at
 
-    def decode(self, data: Any) -> list[bytes]:
+    def decode(self, data: Buffer) -> list[bytes]:
         """Feed `data` and return every frame that is now whole, as a list of bytes."""
         self._enter()
         try:
@@ -214,7 +218,7 @@ class Decoder:
         finally:
             self._busy = False
 
-    def feed(self, data: Any) -> None:
+    def feed(self, data: Buffer) -> None:
         """Take `data`, for next_frame() or iteration."""
         self._enter()
         try:

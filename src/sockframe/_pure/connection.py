@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from operator import index
 from socket import SHUT_RD
 from threading import RLock
-from typing import Any, NoReturn
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import errors, transport
 from ..errors import Fault
@@ -15,6 +16,9 @@ from ..framings import Framing
 from ..transport import AT_ONCE, NEVER, POLLIN, POLLOUT, UNSET
 from .codec import Decoder, compiled, hold, hold_writable, join_frame
 from .kinds import FAULT, FRAME, NEED, Kind, Refusal, Scan, Wrapped
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 RECEIVE = 65536  # bytes asked of a receive
 GATHER = 65536   # bytes of small frames for one send
@@ -77,7 +81,7 @@ class Connection:
         """The number of bytes that a frame sent in part leaves for the next send() or flush()."""
         return len(self._tail)
 
-    def recv(self, framing: Framing | None = None, *, timeout: Any = UNSET) -> bytes:
+    def recv(self, framing: Framing | None = None, *, timeout: float | None = UNSET) -> bytes:
         """Return the next payload, as bytes; with `framing`, this one frame is read by it.
 
         Raises `EndOfStream` at a clean end, `IncompleteFrameError` where the stream ends inside a
@@ -93,7 +97,7 @@ class Connection:
         finally:
             self._leave(self._reading)
 
-    def recv_into(self, buffer: Any, framing: Framing | None = None, *, timeout: Any = UNSET) -> int:
+    def recv_into(self, buffer: Buffer, framing: Framing | None = None, *, timeout: float | None = UNSET) -> int:
         """Receive the next payload into a writable buffer and return its size in bytes.
 
         Raises `BufferTooSmallError` where the buffer can't hold it: the frame stays the next one. What
@@ -110,7 +114,7 @@ class Connection:
         finally:
             self._leave(self._reading)
 
-    def recv_many(self, limit: int = 1024, *, timeout: Any = UNSET) -> list[bytes]:
+    def recv_many(self, limit: int = 1024, *, timeout: float | None = UNSET) -> list[bytes]:
         """Wait for one frame at least and return the payloads of all that are here, as a list of bytes.
 
         There are at most `limit`, of about 1 MiB in all. Raises what recv() raises.
@@ -142,7 +146,7 @@ class Connection:
         finally:
             self._leave(self._reading)
 
-    def send(self, payload: Any, *, timeout: Any = UNSET) -> None:
+    def send(self, payload: Buffer, *, timeout: float | None = UNSET) -> None:
         """Send one payload as a frame.
 
         A payload that could not be received as the same bytes raises `ValueError` before any byte is
@@ -159,7 +163,7 @@ class Connection:
         finally:
             self._leave(self._writing)
 
-    def send_many(self, payloads: Iterable[Any], *, timeout: Any = UNSET) -> None:
+    def send_many(self, payloads: Iterable[Buffer], *, timeout: float | None = UNSET) -> None:
         """Send the payloads of an iterable as frames, many with one system call.
 
         Of a list or tuple all are checked first, and where one is bad none is sent; it is taken as a
@@ -180,7 +184,7 @@ class Connection:
         finally:
             self._leave(self._writing)
 
-    def flush(self, *, timeout: Any = UNSET) -> None:
+    def flush(self, *, timeout: float | None = UNSET) -> None:
         """Send what an interrupted send() left unsent."""
         self._check_open()
         deadline = self._deadline(timeout)
@@ -254,8 +258,8 @@ class Connection:
     def _enter(self, lock: Any, deadline: int) -> None:
         """Wait for the turn to read or write."""
         if not lock.acquire(False):
-            left = -1.0 if deadline == NEVER else (deadline - transport.monotonic_ns()) / 1e9 if deadline else 0.0
-            if deadline != NEVER and left <= 0 or not lock.acquire(True, left):
+            left = -1.0 if deadline == NEVER else (deadline - monotonic_ns()) / 1e9 if deadline else 0.0
+            if (deadline != NEVER and left <= 0) or not lock.acquire(True, left):
                 raise transport.passed_error(deadline, "another thread is at work")
         self._check_open()
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import Callable, NamedTuple, Union
+from collections.abc import Callable
+from typing import NamedTuple, Union
 
 from ..errors import Fault
 from ..framings import MAX_DIGITS, Framing, Spec

@@ -10,9 +10,10 @@ def main() -> None:
     try:
         from .cli import command
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("click", "rich"):
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ("click", "rich"):
             raise
-        sys.exit(f"the sockframe command needs {error.name}: pip install 'sockframe[cli]'")
+        sys.exit(f"the sockframe command needs {missing}: pip install 'sockframe[cli]'")
     command(prog_name="sockframe")
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks of sockframe against its peers: `python -m bench`."""

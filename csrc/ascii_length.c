@@ -98,4 +98,4 @@ static int wrap_ascii_length(const sf_framing *framing, const uint8_t *payload, 
     return 0;
 }
 
-const sf_kind sf_ascii_length = {"ascii_length", scan_ascii_length, wrap_ascii_length};
+const sf_kind sf_ascii_length = {"ascii_length", scan_ascii_length, wrap_ascii_length, NULL};

@@ -46,4 +46,4 @@ static int wrap_crlf(const sf_framing *framing, const uint8_t *payload, uint64_t
     return 0;
 }
 
-const sf_kind sf_crlf = {"crlf", scan_crlf, wrap_crlf};
+const sf_kind sf_crlf = {"crlf", scan_crlf, wrap_crlf, NULL};

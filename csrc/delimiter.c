@@ -128,4 +128,4 @@ static int wrap_delimiter(const sf_framing *framing, const uint8_t *payload, uin
     return 0;
 }
 
-const sf_kind sf_delimiter = {"delimiter", scan_delimiter, wrap_delimiter};
+const sf_kind sf_delimiter = {"delimiter", scan_delimiter, wrap_delimiter, NULL};

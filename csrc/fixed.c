@@ -24,4 +24,4 @@ static int wrap_fixed(const sf_framing *framing, const uint8_t *payload, uint64_
     return 0;
 }
 
-const sf_kind sf_fixed = {"fixed", scan_fixed, wrap_fixed};
+const sf_kind sf_fixed = {"fixed", scan_fixed, wrap_fixed, NULL};

@@ -100,11 +100,18 @@ typedef struct {
     uint64_t number, limit;
 } sf_wrapped;
 
-/* One kind of framing: the only dispatch there is. */
+/* Where a payload lies. */
+typedef struct { uint64_t start, stop; } sf_span;
+
+/* One kind of framing: the only dispatch there is. `frames`, where a kind has it, finds many whole, good
+ * frames from data[0] on, at most `most`, and leaves all else to `scan`: their number, and the bytes that
+ * they take in *used. */
 typedef struct sf_kind {
     const char *name;
     int (*scan)(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan);
     int (*wrap)(const sf_framing *framing, const uint8_t *payload, uint64_t size, sf_wrapped *out);
+    size_t (*frames)(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_span *spans, size_t most,
+                     uint64_t *used);
 } sf_kind;
 
 /* The table of all kinds, ended by NULL; and the one of that name, or NULL. */

@@ -39,4 +39,4 @@ static int wrap_tagged(const sf_framing *framing, const uint8_t *payload, uint64
     return slot(framing, tag) == number ? 0 : sf_refuse(out, SF_WRAP_TAG, 0, 0);
 }
 
-const sf_kind sf_tagged = {"tagged", scan_tagged, wrap_tagged};
+const sf_kind sf_tagged = {"tagged", scan_tagged, wrap_tagged, NULL};

@@ -18,4 +18,4 @@ static int wrap_until_close(const sf_framing *framing, const uint8_t *payload, u
     return 0;
 }
 
-const sf_kind sf_until_close = {"until_close", scan_until_close, wrap_until_close};
+const sf_kind sf_until_close = {"until_close", scan_until_close, wrap_until_close, NULL};

@@ -96,4 +96,4 @@ static int wrap_varint(const sf_framing *framing, const uint8_t *payload, uint64
     return 0;
 }
 
-const sf_kind sf_varint = {"varint", scan_varint, wrap_varint};
+const sf_kind sf_varint = {"varint", scan_varint, wrap_varint, NULL};

@@ -11,7 +11,7 @@ import operator
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
 #: No limit on a payload: the largest number of bytes a Python object can hold.
 UNLIMITED: int = sys.maxsize
@@ -28,7 +28,7 @@ MAX_OFFSET = 240
 #: The most digits an ASCII length may have: those of 2**64 - 1.
 MAX_DIGITS = 20
 
-Buffer = Union[bytes, bytearray, memoryview]
+Buffer = bytes | bytearray | memoryview
 
 
 class Spec(NamedTuple):

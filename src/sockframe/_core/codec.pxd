@@ -15,8 +15,7 @@ cdef extern from "sockframe.h" nogil:
         const uint8_t *data
         uint64_t size
 
-    ctypedef struct sf_kind:
-        const char *name
+    ctypedef struct sf_kind
 
     ctypedef struct sf_framing:
         const sf_kind *kind
@@ -26,6 +25,16 @@ cdef extern from "sockframe.h" nogil:
         size_t texts
         const sf_framing **child
         size_t children
+
+    ctypedef struct sf_span:
+        uint64_t start, stop
+
+    ctypedef size_t (*sf_frames)(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_span *spans,
+                                 size_t most, uint64_t *used)
+
+    ctypedef struct sf_kind:
+        const char *name
+        sf_frames frames
 
     ctypedef struct sf_scan:
         int ended
@@ -91,6 +100,7 @@ cdef class Decoder:
     cdef bytes take(self)
     cdef list take_many(self, Py_ssize_t limit, uint64_t room)
     cdef list decode_bytes(self, const uint8_t *data, Py_ssize_t size)
+    cdef Py_ssize_t take_whole(self, list out, const uint8_t *data, Py_ssize_t size) except -1
     cdef list close(self)
 
 

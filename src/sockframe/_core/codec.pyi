@@ -1,7 +1,7 @@
 """The types of codec.pyx."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NoReturn, final
+from typing import NoReturn, final
 
 from typing_extensions import Buffer
 

@@ -657,6 +657,8 @@ cdef class Decoder:
                     self.tidy()
                 return out
             taken = used - held
+            if self.plan.c.kind.frames != NULL:
+                taken += self.take_whole(out, data + taken, size - taken)
             scan.ended = 0
             while True:
                 scan.resume = 0
@@ -689,6 +691,22 @@ cdef class Decoder:
                 self.least = least
                 self.whole = whole
             raise
+
+    cdef Py_ssize_t take_whole(self, list out, const uint8_t *data, Py_ssize_t size) except -1:
+        """Append the payloads of the whole, good frames from data[0] on; return the bytes that they take."""
+        cdef sf_span spans[64]
+        cdef size_t found = 64, i
+        cdef uint64_t used
+        cdef Py_ssize_t taken = 0, rounds = 0
+        while found == 64:
+            found = self.plan.c.kind.frames(&self.plan.c, data + taken, size - taken, spans, 64, &used)
+            for i in range(found):
+                out.append(new_bytes(data + taken + spans[i].start, spans[i].stop - spans[i].start))
+            taken += used
+            rounds += 1
+            if not rounds & 63:
+                PyErr_CheckSignals()
+        return taken
 
     cdef list close(self):
         """End the stream: return its last frames, or raise that one is cut off."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 from ..errors import Fault
 from ..framings import MAX_DIGITS, Framing, Spec
@@ -18,7 +18,7 @@ from ..framings import MAX_DIGITS, Framing, Spec
 FAULT, NEED, FRAME = -1, 0, 1
 TOP = 2**64 - 1
 
-Data = Union[bytes, bytearray]
+Data = bytes | bytearray
 
 
 class Scan:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,13 +56,20 @@ def classes(path: Path) -> "dict[str, list[str]]":
 
 def cython_classes(path: Path) -> "dict[str, list[str]]":
     """Return the same of a Cython file."""
-    found: dict[str, list[str]] = {}
-    for part in re.split(r"^(?=(?:cdef )?class )", path.read_text(), flags=re.MULTILINE)[1:]:
-        head = re.match(r"(?:cdef )?class (\w+)", part)
-        assert head
-        body = re.split(r"^(?=[^\s#])", part, flags=re.MULTILINE)[1]
-        found[head[1]] = public(re.findall(r"^    def (\w+)\(", body, re.MULTILINE))
-    return found
+    return {name: public(re.findall(r"^    def (\w+)\(", body, re.MULTILINE))
+            for name, body in cython_bodies(path).items()}
+
+
+def cython_attributes(path: Path) -> "dict[str, list[str]]":
+    """Return the fields of each class in a Cython file that can be seen from Python."""
+    return {name: re.findall(r"^    cdef (?:readonly|public) \w+ (\w+)$", body, re.MULTILINE)
+            for name, body in cython_bodies(path).items()}
+
+
+def cython_bodies(path: Path) -> "dict[str, str]":
+    """Return the text of each class in a Cython file."""
+    text = path.read_text() if path.exists() else ""
+    return dict(re.findall(r"^(?:cdef )?class (\w+)[^\n]*:\n((?: .*\n|\n)*)", text, re.MULTILINE))
 
 
 def public(names: "Iterator[str] | list[str]") -> "list[str]":
@@ -89,14 +97,15 @@ def test_a_room_has_the_same_classes_and_methods_in_the_same_order(room: str) ->
     assert pure
     assert list(stub) == list(pure)
     assert [name for name in core if name in stub] == list(pure)
+    attributes = {**cython_attributes(CORE / f"{room}.pyx"), **cython_attributes(CORE / f"{room}.pxd")}
     for name, methods in pure.items():
-        assert core[name] == methods, name
         assert [method for method in stub[name] if method in methods] == methods, name
+        assert core[name] == [method for method in methods if method not in attributes[name]], name
 
 
-def twins() -> "Iterator[tuple[str, str]]":
+def twins() -> "list[tuple[str, str]]":
     """Return every public class, as its room and its name."""
-    return ((room, name) for room in ROOMS for name in classes(PURE / f"{room}.py"))
+    return [(room, name) for room in ROOMS for name in classes(PURE / f"{room}.py")]
 
 
 def members(kind: type) -> "list[str]":
@@ -113,9 +122,11 @@ def test_twins_have_the_same_members_signatures_and_docstrings(room: str, name: 
     assert inspect.getdoc(pure)
     for member in members(pure):
         one, other = getattr(core, member), getattr(pure, member)
+        assert callable(one) == callable(other), member
+        if inspect.isdatadescriptor(other) and None in (inspect.getdoc(one), inspect.getdoc(other)):
+            continue  # a plain attribute: a slot, or a readonly field of a cdef class
         assert inspect.getdoc(one) == inspect.getdoc(other), member
         assert inspect.getdoc(other), f"{member} has no docstring"
-        assert callable(one) == callable(other), member
         if callable(other):
             assert shape(one) == shape(other), member
 
@@ -155,7 +166,9 @@ def test_every_kind_is_in_c_in_python_in_the_framings_and_has_vectors() -> None:
     assert kinds
     assert set(importlib.import_module("sockframe._pure.kinds").KINDS) == kinds
     assert kinds_in_framings() == kinds
-    assert {path.stem for path in (ROOT / "tests" / "vectors").glob("*.txt")} == kinds
+    vectors = {path.stem: path.read_text() for path in (ROOT / "tests" / "vectors").glob("*.txt")}
+    assert set(vectors) == kinds
+    assert [kind for kind, text in vectors.items() if f"\nspec {kind} " not in text] == []
 
 
 def test_every_kind_defined_in_c_is_in_the_table() -> None:
@@ -261,6 +274,11 @@ def test_every_module_can_be_imported_alone(name: str) -> None:
 
 # ---- habits ----
 
+def test_each_wing_is_what_it_is_called(wing: Any) -> None:
+    for kind in (wing.Encoder, wing.Decoder, wing.Connection):
+        assert kind.__module__.startswith(f"sockframe._{wing.name}.")
+
+
 def test_nothing_generated_is_in_git() -> None:
     if not (ROOT / ".git").exists():  # an unpacked sdist
         return
@@ -272,21 +290,22 @@ def test_nothing_generated_is_in_git() -> None:
 
 @pytest.mark.parametrize("path", sorted(PURE.glob("*.py")), ids=lambda path: path.name)
 def test_the_pure_wing_reads_no_digits_with_int(path: Path) -> None:
-    """int() takes signs, blanks, underscores and foreign digits."""
-    lines = [node.lineno for node in ast.walk(ast.parse(path.read_text()))
+    """int() takes signs, blanks, underscores and foreign digits; of a truth value it is no reading."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text()))
              if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "int"]
-    assert lines == []
+    assert [ast.unparse(call) for call in calls if not ast.unparse(call).startswith("int(not ")] == []
 
 
-@pytest.mark.parametrize(("choice", "code"), [(None, False), ("1", False), ("0", True)])
-def test_the_suite_fails_where_the_core_is_missing(choice: "str | None", code: bool) -> None:
+@pytest.mark.parametrize(("choice", "passes"), [(None, False), ("1", False), ("0", True)])
+def test_the_suite_fails_where_the_core_is_missing(choice: "str | None", passes: bool) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "SOCKFRAME_CORE"}
     if choice is not None:
         environment["SOCKFRAME_CORE"] = choice
     source = ("import sys; sys.modules['sockframe._core'] = None; import pytest;"
-              "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', sys.argv[1] + '::test_imports_are_seen']))")
-    result = subprocess.run([sys.executable, "-c", source, __file__], cwd=ROOT, env=environment, capture_output=True,
+              "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', sys.argv[1]]))")
+    test = f"{__file__}::{test_each_wing_is_what_it_is_called.__name__}"
+    result = subprocess.run([sys.executable, "-c", source, test], cwd=ROOT, env=environment, capture_output=True,
                             text=True)
-    assert (result.returncode == 0) == code, result.stdout + result.stderr
-    if not code:
-        assert "SOCKFRAME_CORE" in result.stdout + result.stderr
+    assert (result.returncode == 0) == passes, result.stdout + result.stderr
+    if not passes:
+        assert "sockframe._core" in result.stdout + result.stderr

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
 import subprocess
 import sys
@@ -59,9 +58,7 @@ def _fresh(kind: str, work: str, contender: str) -> dict[str, Any]:
     """Measure in a new process."""
     code = (f"import sys; sys.path[:] = {sys.path!r}; from bench import runner; "
             f"runner.measure({kind!r}, {work!r}, {contender!r})")
-    environment = {**os.environ, "SOCKFRAME_CORE": "1" if contender == "core" else "0"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, timeout=PATIENCE,
-                          check=True)
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, timeout=PATIENCE, check=True)
     result: dict[str, Any] = json.loads(done.stdout)
     return result
 

@@ -110,7 +110,6 @@ def test_the_installed_script_is_the_module() -> None:
     (["nonsense"], 2, "nonsense"),
     (["bench"], 2, "python -m bench"),
     (["bench", "--quick", "--source", "nowhere"], 2, "nowhere"),
-    (["bench", "--quick", "--source", "vectors"], 1, "no .py file in vectors"),
     (["bench", "--quick", "--json", "nowhere/result.json"], 2, "nowhere/result.json"),
 ])
 def test_exit_codes(arguments: "list[str]", code: int, words: str) -> None:
@@ -139,6 +138,11 @@ def test_the_library_imports_neither_click_nor_rich() -> None:
 
 
 # ---- bench --quick ----
+
+def test_bench_without_a_file_to_send(tmp_path: Path) -> None:
+    result = run(*COMMAND, "bench", "--quick", "--source", tmp_path, code=1)
+    assert f"Error: no .py file in {tmp_path}" in result.stderr
+
 
 def test_bench_carries_every_line_on_every_contender(source: Path, tmp_path: Path) -> None:
     result = run(*COMMAND, "bench", "--quick", "--source", source, "--json", tmp_path / "result.json")

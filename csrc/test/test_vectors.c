@@ -1,0 +1,465 @@
+/* Every vector, read by the contract of sockframe.h, however the stream is cut: whole, at every two-way
+ * cut, byte by byte, in all partitions (up to 14 bytes) or at seeded random cuts, with trailing bytes, and
+ * many frames at once; each of them against a guard page behind the bytes and again against one in front
+ * of them. Of a stream of more than LONG bytes, the cuts are those near a frame's ends, and some between.
+ *
+ *     test_vectors FILE...
+ */
+#define _GNU_SOURCE
+#include <inttypes.h>
+#include <stdarg.h>
+
+#include "guard.h"
+#include "vectors.h"
+
+#define LONG 4096
+#define ALL_PARTITIONS 14
+#define RANDOM_CUTS 64
+#define AROUND 70 /* bytes around a frame's end where a long stream is cut: a delimiter, a header */
+
+static unsigned long passed, failed;
+static guard memory;
+
+/* What is being read: for messages, and what its first reading found. */
+static struct {
+    const char *file;
+    const block *block;
+    const stream_case *stream;
+    sf_scan *frame;      /* each frame of the first reading: its place */
+    size_t known;
+    uint64_t *cut;       /* the ends of the chunks */
+    size_t cuts;
+    int behind;          /* the guard page is behind the bytes */
+    int failed;
+} now;
+
+__attribute__((format(printf, 2, 3)))
+static int fail(int line, const char *format, ...)
+{
+    va_list values;
+    if (!now.failed++) {
+        printf("%s:%d: ", now.file, line);
+        va_start(values, format);
+        vprintf(format, values);
+        va_end(values);
+        if (now.cuts) {
+            printf(" (cut at");
+            for (size_t i = 0; i < now.cuts && i < 16; i++)
+                printf(" %" PRIu64, now.cut[i]);
+            printf("%s, guard page %s)", now.cuts > 16 ? " ..." : "", now.behind ? "behind" : "in front");
+        }
+        printf("\n");
+    }
+    return 0;
+}
+
+static int same(const uint8_t *data, uint64_t size, bytes expected)
+{
+    return size == expected.size && (!size || !memcmp(data, expected.data, size));
+}
+
+static const uint8_t *place(const uint8_t *data, uint64_t size, int behind)
+{
+    return behind ? guard_end(&memory, data, size) : guard_start(&memory, data, size);
+}
+
+/* ---- one reading ---- */
+
+static int check_fault(const sf_scan *scan, const wrong *expected, uint64_t held)
+{
+    int line = now.stream->line;
+    if (scan->fault != expected->fault || scan->number != expected->number || scan->limit != expected->limit ||
+        scan->seen != expected->seen)
+        return fail(line, "fault %s %" PRIu64 " %" PRIu64 " %" PRIu64 ", not %s", fault_name(scan->fault),
+                    scan->number, scan->limit, scan->seen, fault_name(expected->fault));
+    if (scan->seen > held)
+        return fail(line, "%" PRIu64 " bytes show the fault and %" PRIu64 " were given", scan->seen, held);
+    return 1;
+}
+
+/* Kinds that search for the end of a frame, and must not search a byte twice. */
+static int searches(void)
+{
+    const char *name = now.block->framing.kind->name;
+    return !strcmp(name, "delimiter") || !strcmp(name, "crlf");
+}
+
+/* More bytes are asked for: what is said must hold for the frame, or fault, that will come. */
+static int check_need(const sf_scan *scan, const sf_scan *fresh, uint64_t at, uint64_t held, size_t frames, int trailing)
+{
+    const stream_case *stream = now.stream;
+    int line = stream->line;
+    if (!scan->need)
+        return fail(line, "0 bytes needed");
+    if (scan->need != fresh->need || scan->size != fresh->size ||
+        (scan->size && (scan->start != fresh->start || scan->stop != fresh->stop)))
+        return fail(line, "need %" PRIu64 " when resumed, %" PRIu64 " afresh", scan->need, fresh->need);
+    if (scan->size && scan->size != held + scan->need)
+        return fail(line, "%" PRIu64 " of %" PRIu64 " bytes need %" PRIu64, held, scan->size, scan->need);
+    if (searches() && scan->resume + SF_TEXT_MAX < held)
+        return fail(line, "%" PRIu64 " bytes would be searched again", held - scan->resume);
+    if (frames < stream->frames && frames < now.known) {
+        const sf_scan *frame = &now.frame[frames];
+        if (held + scan->need > frame->size)
+            return fail(line, "%" PRIu64 " + %" PRIu64 " bytes needed of %" PRIu64, held, scan->need, frame->size);
+        if (scan->size && (scan->size != frame->size || scan->start != frame->start || scan->stop != frame->stop))
+            return fail(line, "a frame of %" PRIu64 " bytes was said to have %" PRIu64, frame->size, scan->size);
+    }
+    if (frames == stream->frames && at == stream->good && !trailing) {
+        if (stream->fault.fault && held >= stream->fault.seen)
+            return fail(line, "no fault in %" PRIu64 " bytes of the frame", held);
+        if (!stream->fault.fault && at + held == stream->data.size && scan->need != stream->need)
+            return fail(line, "need %" PRIu64 ", not %" PRIu64, scan->need, stream->need);
+    }
+    return 1;
+}
+
+static int check_end(const uint8_t *data, uint64_t held, sf_scan *scan)
+{
+    const stream_case *stream = now.stream;
+    int line = stream->line;
+    sf_scan fresh;
+    sf_scan_begin(&fresh);
+    fresh.ended = scan->ended = 1;
+    int status = sf_scan_frame(&now.block->framing, data, held, scan);
+    if (status != sf_scan_frame(&now.block->framing, data, held, &fresh))
+        return fail(line, "another end when resumed");
+    if (stream->delivers) {
+        if (status != SF_FRAME || scan->size != held || scan->start > scan->stop || scan->stop > held)
+            return fail(line, "the end makes no frame of %" PRIu64 " bytes", held);
+        if (!same(data + scan->start, scan->stop - scan->start, stream->last))
+            return fail(line, "another frame at the end");
+        return 1;
+    }
+    if (stream->at_end.fault)
+        return status == SF_FAULT ? check_fault(scan, &stream->at_end, held) : fail(line, "no fault at the end");
+    if (status != SF_NEED || scan->need != stream->need)
+        return fail(line, "the end gives %d, need %" PRIu64, status, scan->need);
+    return 1;
+}
+
+/* Read now.cut chunks of `data`: the vector's stream, with other bytes behind it where `trailing`. */
+static int read_cut(const uint8_t *data, int trailing)
+{
+    const stream_case *stream = now.stream;
+    const sf_framing *framing = &now.block->framing;
+    const uint8_t *held = NULL;
+    uint64_t at = 0, size = 0;
+    size_t frames = 0;
+    sf_scan scan, fresh;
+    sf_scan_begin(&scan);
+    for (size_t i = 0; i < now.cuts; i++) {
+        for (;;) {
+            if (trailing && frames == stream->frames && !stream->fault.fault)
+                return 1;
+            size = now.cut[i] - at;
+            held = place(data + at, size, now.behind);
+            sf_scan_begin(&fresh);
+            int status = sf_scan_frame(framing, held, size, &scan);
+            if (status != sf_scan_frame(framing, held, size, &fresh))
+                return fail(stream->line, "another result when resumed");
+            if (status == SF_FAULT) {
+                if (!stream->fault.fault || at != stream->good || frames != stream->frames)
+                    return fail(stream->line, "unexpected fault %s at %" PRIu64, fault_name(scan.fault), at);
+                return check_fault(&scan, &stream->fault, size) && check_fault(&fresh, &stream->fault, size);
+            }
+            if (status == SF_NEED) {
+                if (!check_need(&scan, &fresh, at, size, frames, trailing))
+                    return 0;
+                break;
+            }
+            if (frames == stream->frames)
+                return fail(stream->line, "a frame too many at %" PRIu64, at);
+            if (!scan.size || scan.size > size || scan.start > scan.stop || scan.stop > scan.size)
+                return fail(stream->line, "a frame of %" PRIu64 " bytes in %" PRIu64, scan.size, size);
+            if (!same(held + scan.start, scan.stop - scan.start, stream->frame[frames]))
+                return fail(stream->line, "frame %zu has another payload", frames);
+            if (now.known == frames)
+                now.frame[now.known++] = scan;
+            if (scan.size != now.frame[frames++].size)
+                return fail(stream->line, "frame %zu has another size", frames - 1);
+            at += scan.size;
+            sf_scan_begin(&scan);
+        }
+    }
+    if (stream->fault.fault || frames != stream->frames || (!trailing && at != stream->good))
+        return fail(stream->line, "%zu frames of %zu, %" PRIu64 " bytes, no fault", frames, stream->frames, at);
+    return trailing || check_end(held, size, &scan);
+}
+
+/* ---- all readings of a stream ---- */
+
+static void cut_at(uint64_t end)
+{
+    if (!now.cuts || now.cut[now.cuts - 1] < end)
+        now.cut[now.cuts++] = end;
+}
+
+/* Near the end of a frame or of the stream, or one of the places between. */
+static int worth_cutting(uint64_t at, uint64_t size)
+{
+    uint64_t end = 0;
+    if (size <= LONG || at < AROUND || size - at < AROUND || at % (size / 32) == 0)
+        return 1;
+    for (size_t i = 0; i < now.known; i++) {
+        end += now.frame[i].size;
+        if (at + AROUND > end && at < end + AROUND)
+            return 1;
+    }
+    return 0;
+}
+
+static uint64_t seed;
+
+static uint64_t chance(uint64_t below)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return seed % below;
+}
+
+static int read_at(const uint8_t *data, uint64_t size, uint64_t first, int trailing)
+{
+    now.cuts = 0;
+    if (first)
+        cut_at(first);
+    now.cut[now.cuts++] = size; /* also a chunk of nothing */
+    return read_cut(data, trailing);
+}
+
+static int read_all_cuts(void)
+{
+    const bytes *data = &now.stream->data;
+    uint64_t size = data->size;
+    if (!read_at(data->data, size, 0, 0))
+        return 0;
+    for (uint64_t at = 0; at <= size; at++)
+        if (worth_cutting(at, size) && !read_at(data->data, size, at, 0))
+            return 0;
+    now.cuts = 0;
+    for (uint64_t at = 0; at <= size; at++)
+        if (worth_cutting(at, size))
+            now.cut[now.cuts++] = at;
+    if (!read_cut(data->data, 0))
+        return 0;
+    if (size <= ALL_PARTITIONS) {
+        for (uint32_t mask = 0; size && mask < UINT32_C(1) << (size - 1); mask++) {
+            now.cuts = 0;
+            for (uint32_t i = 0; i + 1 < size; i++)
+                if (mask >> i & 1)
+                    cut_at(i + 1);
+            cut_at(size);
+            if (!read_cut(data->data, 0))
+                return 0;
+        }
+        return 1;
+    }
+    for (int i = 0; i < (size > LONG ? 4 : RANDOM_CUTS); i++) {
+        uint64_t longest = size > LONG ? size / 8 : 1 + chance(size);
+        now.cuts = 0;
+        for (uint64_t at = 0; at < size;) {
+            at += 1 + chance(longest);
+            cut_at(at < size ? at : size);
+        }
+        if (!read_cut(data->data, 0))
+            return 0;
+    }
+    return 1;
+}
+
+/* `frames`, where the kind has it: in the first bytes of the stream, as many as `scan` finds whole. */
+static int read_many(void)
+{
+    const stream_case *stream = now.stream;
+    const sf_framing *framing = &now.block->framing;
+    sf_span spans[8];
+    if (!framing->kind->frames)
+        return 1;
+    for (uint64_t size = 0; size <= stream->data.size; size++) {
+        if (!worth_cutting(size, stream->data.size))
+            continue;
+        const uint8_t *held = place(stream->data.data, size, now.behind);
+        for (size_t most = 0; most <= 8; most += most ? most : 1) {
+            uint64_t used = UINT64_MAX, at = 0;
+            size_t found = framing->kind->frames(framing, held, size, spans, most, &used);
+            if (found > most || found > now.known || (!found && most && now.known && now.frame[0].size <= size))
+                return fail(stream->line, "%zu frames at once in %" PRIu64 " bytes", found, size);
+            for (size_t i = 0; i < found; i++) {
+                if (spans[i].start != at + now.frame[i].start || spans[i].stop != at + now.frame[i].stop)
+                    return fail(stream->line, "frame %zu at once is elsewhere", i);
+                at += now.frame[i].size;
+            }
+            if (used != at || used > size)
+                return fail(stream->line, "%zu frames at once take %" PRIu64 " bytes", found, used);
+        }
+    }
+    return 1;
+}
+
+static int read_trailing(void)
+{
+    static const char *const behind[] = {"0", "\r\n\n", "\xff\xff\xff\xff\xff\xff\xff\xff\xff", "\0\0\0\0\0", "5:hello,"};
+    static const size_t sizes[] = {1, 3, 9, 5, 8};
+    const stream_case *stream = now.stream;
+    uint64_t size = stream->fault.fault ? stream->data.size : stream->good;
+    uint8_t *data = malloc(size + 16);
+    int fine = data != NULL;
+    for (size_t i = 0; fine && i < sizeof sizes / sizeof *sizes; i++) {
+        if (size)
+            memcpy(data, stream->data.data, size);
+        memcpy(data + size, behind[i], sizes[i]);
+        fine = read_at(data, size + sizes[i], 0, 1) && read_at(data, size + sizes[i], size, 1);
+    }
+    free(data);
+    return fine;
+}
+
+/* ---- payloads ---- */
+
+static void count(void) { *(now.failed ? &failed : &passed) += 1; }
+
+/* Read a whole frame: it must hold just this payload. */
+static int read_back(int line, const uint8_t *wire, uint64_t size, int last, bytes payload)
+{
+    sf_scan scan;
+    const uint8_t *held = place(wire, size, 1);
+    sf_scan_begin(&scan);
+    scan.ended = last;
+    if (sf_scan_frame(&now.block->framing, held, size, &scan) != SF_FRAME || scan.size != size)
+        return fail(line, "what was wrapped is no frame");
+    return same(held + scan.start, scan.stop - scan.start, payload) || fail(line, "another payload comes back");
+}
+
+/* Wrap a payload: 1 and the frame (to be freed) in *wire, 0 where it is refused, -1 after a failure. */
+static int wrap(int line, bytes payload, int behind, bytes *wire, sf_wrapped *out)
+{
+    const uint8_t *data = place(payload.data, payload.size, behind);
+    memset(out, 0xA5, sizeof *out);
+    if (sf_wrap_frame(&now.block->framing, data, payload.size, out) < 0)
+        return 0;
+    if (out->header_size > SF_HEADER_MAX || out->trailer_size > SF_TRAILER_MAX || out->replaced > payload.size) {
+        fail(line, "header %u, trailer %u, replaced %" PRIu64, out->header_size, out->trailer_size, out->replaced);
+        return -1;
+    }
+    uint64_t rest = payload.size - out->replaced;
+    wire->size = out->header_size + rest + out->trailer_size;
+    wire->data = malloc(wire->size + 1);
+    if (!wire->data)
+        return -1;
+    memcpy(wire->data, out->header, out->header_size);
+    if (rest)
+        memcpy(wire->data + out->header_size, data + out->replaced, rest);
+    memcpy(wire->data + out->header_size + rest, out->trailer, out->trailer_size);
+    return 1;
+}
+
+static void run_encode(const encode_case *one, int behind)
+{
+    bytes wire;
+    sf_wrapped out;
+    int done = wrap(one->line, one->payload, behind, &wire, &out);
+    if (done < 0)
+        return;
+    if (one->refused.fault) {
+        if (done)
+            (void)fail(one->line, "it is wrapped, not refused");
+        else if (out.fault != one->refused.fault || out.number != one->refused.number || out.limit != one->refused.limit)
+            (void)fail(one->line, "refused as %s %" PRIu64 " %" PRIu64, fault_name(out.fault), out.number, out.limit);
+    } else if (!done) {
+        (void)fail(one->line, "refused as %s %" PRIu64 " %" PRIu64, fault_name(out.fault), out.number, out.limit);
+    } else if (!same(wire.data, wire.size, one->wire)) {
+        (void)fail(one->line, "another frame");
+    } else {
+        (void)read_back(one->line, wire.data, wire.size, out.last, one->back);
+    }
+    if (done)
+        free(wire.data);
+}
+
+/* A payload that was received can be sent as it is, or is refused. */
+static void run_round_trip(const stream_case *stream, bytes payload)
+{
+    bytes wire;
+    sf_wrapped out;
+    if (wrap(stream->line, payload, 1, &wire, &out) > 0) {
+        (void)read_back(stream->line, wire.data, wire.size, out.last, payload);
+        free(wire.data);
+    }
+}
+
+static void run_stream(const stream_case *stream)
+{
+    now.stream = stream;
+    now.known = now.cuts = 0;
+    now.failed = 0;
+    seed = UINT64_C(0x9E3779B97F4A7C15) + (uint64_t)stream->line;
+    for (now.behind = 1; now.behind >= 0 && !now.failed; now.behind--)
+        if (read_all_cuts() && read_trailing()) {
+            now.cuts = 0;
+            (void)read_many();
+        }
+    now.cuts = 0;
+    for (size_t i = 0; i < stream->frames; i++)
+        run_round_trip(stream, stream->frame[i]);
+    if (stream->delivers)
+        run_round_trip(stream, stream->last);
+    count();
+}
+
+static void run_file(const vector_file *file)
+{
+    now.file = file->name;
+    for (const block *one = file->block; one < file->block + file->blocks; one++) {
+        sf_scan scan;
+        now.block = one;
+        now.failed = 0;
+        sf_scan_begin(&scan);
+        if (sf_scan_frame(&one->framing, NULL, 0, &scan) != SF_NEED || scan.need != one->least)
+            (void)fail(one->line, "least %" PRIu64 ", not %" PRIu64, scan.need, one->least);
+        count();
+        for (size_t i = 0; i < one->streams; i++)
+            run_stream(&one->stream[i]);
+        now.cuts = 0;
+        for (size_t i = 0; i < one->encodes; i++) {
+            now.failed = 0;
+            run_encode(&one->encode[i], 1);
+            run_encode(&one->encode[i], 0);
+            count();
+        }
+    }
+}
+
+static void largest(const vector_file *file, size_t *size)
+{
+    for (const block *one = file->block; one < file->block + file->blocks; one++) {
+        for (size_t i = 0; i < one->streams; i++)
+            if (one->stream[i].data.size > *size)
+                *size = one->stream[i].data.size;
+        for (size_t i = 0; i < one->encodes; i++)
+            if (one->encode[i].payload.size > *size)
+                *size = one->encode[i].payload.size;
+    }
+}
+
+int main(int arguments, char **argument)
+{
+    vector_file file[32];
+    size_t files = 0, size = 0;
+    for (int i = 1; i < arguments && files < 32; i++) {
+        file[files] = read_vectors(argument[i]);
+        largest(&file[files++], &size);
+    }
+    memory = guard_make(size + 1024);
+    now.cut = calloc(size + 1024, sizeof *now.cut);
+    now.frame = calloc(size + 1024, sizeof *now.frame);
+    if (!now.cut || !now.frame)
+        return 2;
+    for (size_t i = 0; i < files; i++)
+        run_file(&file[i]);
+    free(now.cut);
+    free(now.frame);
+    free_vectors();
+    printf("test_vectors: %lu passed, %lu failed\n", passed, failed);
+    return failed || !passed;
+}

@@ -88,6 +88,7 @@ cdef class Decoder:
     cdef int check(self) except -1
     cdef void use(self, Plan plan) noexcept
     cdef int look(self, sf_scan *scan, Py_ssize_t used) noexcept
+    cdef void remember(self, sf_scan *scan) noexcept
     cdef int record(self, sf_scan *scan, const uint8_t *data, uint64_t position) except -1
     cdef const uint8_t *start(self) noexcept
     cdef int make_room(self, Py_ssize_t extra, Py_ssize_t size) except -1

@@ -459,19 +459,27 @@ cdef class Decoder:
         cdef Py_ssize_t held = self.end - self.begin - used
         cdef int status
         if not held or <uint64_t>held < self.least:
-            scan.need = self.least - held if held else 0
+            scan.need = self.whole - held if held else 0
             scan.size = self.whole
             return SF_NEED
         scan.ended = 0
         scan.resume = self.resume
         status = sf_scan_frame(&self.plan.c, self.start() + used, held, scan)
         if status == SF_NEED:
-            self.resume = scan.resume
-            self.least = held + scan.need
-            self.whole = scan.size
+            self.remember(scan)
         else:
             self.resume = self.least = self.whole = 0
         return status
+
+    cdef void remember(self, sf_scan *scan) noexcept:
+        """Keep what a scan that needs more bytes has found out.
+
+        Of a known frame nothing more can be said before its payload is here; a fault in what closes
+        it shows with the first byte of that.
+        """
+        self.resume = scan.resume
+        self.whole = scan.size
+        self.least = 0 if not scan.size else scan.size if scan.stop == scan.size else scan.stop + 1
 
     cdef int record(self, sf_scan *scan, const uint8_t *data, uint64_t position) except -1:
         """Keep the fault of the frame at `data`, at that position in the stream, and no bytes."""
@@ -678,9 +686,7 @@ cdef class Decoder:
             self.keep(data + taken, size - taken)
             self.at += held + taken
             if taken < size:
-                self.resume = scan.resume
-                self.least = size - taken + scan.need
-                self.whole = scan.size
+                self.remember(&scan)
             else:
                 self.resume = self.least = self.whole = 0
             return out

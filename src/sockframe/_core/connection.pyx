@@ -730,7 +730,7 @@ cdef class Connection:
     cdef int send_frames(self, object source, bint whole, int64_t deadline) except -1:
         """Send the frames of an iterator's payloads; `whole`: once a byte was sent, all are taken."""
         cdef uint8_t *buffer = <uint8_t *>PyMem_Malloc(GATHER + SMALL + 1024)
-        cdef Py_ssize_t at = 0
+        cdef Py_ssize_t at = 0, count
         cdef bint begun = False
         if buffer == NULL:
             raise MemoryError
@@ -738,41 +738,41 @@ cdef class Connection:
             while True:
                 self.send_tail(deadline)
                 PyErr_CheckSignals()
-                if not self.send_batch(source, &at, buffer, not whole or begun, deadline):
+                count = self.send_batch(source, at, buffer, not whole or begun, deadline)
+                if not count:
                     return 0
+                at += count
                 begun = True
                 if whole and self.tail is not None:
-                    self.take_rest(source, &at)
+                    self.take_rest(source)
                     return 0
         except BaseException:
             if whole and self.tail is not None and not self.shut:
-                self.take_rest(source, &at)
+                self.take_rest(source)
             raise
         finally:
             PyMem_Free(buffer)
 
-    cdef bint send_batch(self, object source, Py_ssize_t *at, uint8_t *buffer, bint taken,
-                         int64_t deadline) except -1:
-        """Send one batch: small frames gathered in `buffer`, up to a large one; False where none is left."""
+    cdef Py_ssize_t send_batch(self, object source, Py_ssize_t at, uint8_t *buffer, bint taken,
+                               int64_t deadline) except -1:
+        """Send one batch: small frames gathered in `buffer`, up to a large one; return how many there were."""
         cdef sf_wrapped wrapped
         cdef iovec pieces[4]
         cdef Py_buffer view
         cdef Py_ssize_t gathered = 0, frames = 0
-        cdef bint more = True, last = self.last
+        cdef bint last = self.last
         cdef object item, broken = None
         while gathered < GATHER and frames < BATCH:
             try:
                 item = next(source)
             except StopIteration:
-                more = False
                 break
             except BaseException as error:
                 broken = error
                 break
             hold(item, &view, "payload", False)
             try:
-                self.wrap(<const uint8_t *>view.buf, view.len, &wrapped, last, at[0])
-                at[0] += 1
+                self.wrap(<const uint8_t *>view.buf, view.len, &wrapped, last, at + frames)
                 frames += 1
                 last = wrapped.last
                 if view.len <= SMALL:
@@ -783,7 +783,7 @@ cdef class Connection:
                 pieces[0].iov_len = gathered
                 self.push(pieces, 4, taken, deadline)
                 self.last = last
-                return True
+                return frames
             finally:
                 PyBuffer_Release(&view)
         if frames:
@@ -793,9 +793,9 @@ cdef class Connection:
             self.last = last
         if broken is not None:
             raise broken
-        return more
+        return frames
 
-    cdef int take_rest(self, object source, Py_ssize_t *at) except -1:
+    cdef int take_rest(self, object source) except -1:
         """Put the frames that are left of a list behind the tail."""
         cdef sf_wrapped wrapped
         cdef Py_buffer view
@@ -805,8 +805,7 @@ cdef class Connection:
             for item in source:
                 hold(item, &view, "payload", False)
                 try:
-                    self.wrap(<const uint8_t *>view.buf, view.len, &wrapped, self.last, at[0])
-                    at[0] += 1
+                    self.wrap(<const uint8_t *>view.buf, view.len, &wrapped, self.last, None)
                     parts.append(join_frame(&wrapped, <const uint8_t *>view.buf, view.len))
                     self.last = wrapped.last
                 finally:

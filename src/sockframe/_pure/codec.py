@@ -351,12 +351,20 @@ class Decoder:
         scan.resume = self._resume
         status = self._kind.scan(self._store, begin, begin + held, False, scan)
         if status == NEED:
-            self._resume = scan.resume
-            self._least = held + scan.need
-            self._whole = scan.size
+            self._remember(scan)
         else:
             self._resume = self._least = self._whole = 0
         return status
+
+    def _remember(self, scan: Scan) -> None:
+        """Keep what a scan that needs more bytes has found out.
+
+        Of a known frame nothing more can be said before its payload is here; a fault in what closes
+        it shows with the first byte of that.
+        """
+        self._resume = scan.resume
+        self._whole = scan.size
+        self._least = 0 if not scan.size else scan.size if scan.stop == scan.size else scan.stop + 1
 
     def _record(self, scan: Scan, data: bytes | bytearray, begin: int, position: int) -> None:
         """Keep the fault of the frame at data[begin], at that position in the stream, and no bytes."""
@@ -418,6 +426,13 @@ class Decoder:
         out: list[bytes] = []
         scan = Scan()
         used, status = 0, FRAME
+        held = self.buffered
+        if limit >= 64 and held >= max(self._least, 1024):
+            # Many at once are worth a copy of what is held.
+            data = bytes(self._store[self._begin:self._begin + room])
+            scan.resume = self._resume
+            used = self._kind.frames(data, 0, out, scan, limit)
+            self._resume, self._least, self._whole = scan.resume, 0, 0
         while len(out) < limit and used < room:
             status = self._look(scan, used)
             if status != FRAME:
@@ -466,7 +481,7 @@ class Decoder:
         else:
             out, at = [], 0
         try:
-            at = self._kind.frames(data, at, out, scan)
+            at = self._kind.frames(data, at, out, scan, len(data))
             status = self._kind.scan(data, at, len(data), False, scan) if at < len(data) else NEED
             rest = bytearray(memoryview(data)[at:])
         except BaseException:
@@ -479,7 +494,7 @@ class Decoder:
                 self._check()
             return out
         if rest:
-            self._resume, self._least, self._whole = scan.resume, len(rest) + scan.need, scan.size
+            self._remember(scan)
         else:
             self._resume = self._least = self._whole = 0
         self._store = rest
@@ -494,7 +509,7 @@ class Decoder:
         scan = Scan()
         out: list[bytes] = []
         data = bytes(self._store[self._begin:])
-        at = self._kind.frames(data, 0, out, scan)
+        at = self._kind.frames(data, 0, out, scan, len(data))
         held = len(data) - at
         status = self._kind.scan(data, at, len(data), True, scan)
         if status == FRAME:

@@ -176,9 +176,7 @@ class Connection:
         try:
             self._enter(self._writing, deadline)
             if isinstance(payloads, (list, tuple)):
-                items = tuple(payloads)
-                self._check_payloads(items)
-                self._send_frames(iter(items), True, deadline)
+                self._send_frames(iter(self._check_payloads(tuple(payloads))), True, deadline)
             else:
                 self._send_frames(iter(payloads), False, deadline)
         finally:
@@ -493,71 +491,78 @@ class Connection:
             self._push(enclose(wrapped, payload), False, deadline)
         self._last = wrapped.last
 
-    def _check_payloads(self, payloads: tuple[Any, ...]) -> None:
-        """Raise the error of the first payload that can't be sent."""
+    def _check_payloads(self, payloads: tuple[Any, ...]) -> list[tuple[bytes, Wrapped]]:
+        """Return the payloads with what goes around them, or raise the error of the first bad one."""
+        checked = []
         last = self._last
-        for i, payload in enumerate(payloads):
-            last = self._wrap(hold(payload, "payload"), last, i).last
+        for i, item in enumerate(payloads):
+            payload = hold(item, "payload")
+            wrapped = self._wrap(payload, last, i)
+            last = wrapped.last
+            checked.append((payload, wrapped))
+        return checked
 
     def _send_frames(self, source: Iterator[Any], whole: bool, deadline: int) -> None:
-        """Send the frames of an iterator's payloads; `whole`: once a byte was sent, all are taken."""
-        at = [0]
+        """Send the frames of an iterator's payloads; `whole`: they are checked, and once a byte was sent,
+        all are taken."""
+        at = 0
         begun = False
         try:
             while True:
                 self._send_tail(deadline)
-                if not self._send_batch(source, at, not whole or begun, deadline):
+                count = self._send_batch(source, at, whole, not whole or begun, deadline)
+                if not count:
                     return
+                at += count
                 begun = True
                 if whole and self._tail:
-                    self._take_rest(source, at)
+                    self._take_rest(source)
                     return
         except BaseException:
             if whole and self._tail and not self._shut:
-                self._take_rest(source, at)
+                self._take_rest(source)
             raise
 
-    def _send_batch(self, source: Iterator[Any], at: list[int], taken: bool, deadline: int) -> bool:
-        """Send one batch: small frames gathered, up to a large one; False where none is left."""
+    def _send_batch(self, source: Iterator[Any], at: int, checked: bool, taken: bool, deadline: int) -> int:
+        """Send one batch: small frames gathered, up to a large one; return how many there were."""
         gathered: list[bytes] = []
         size = frames = 0
-        more, last = True, self._last
+        last = self._last
         broken: BaseException | None = None
         while size < GATHER and frames < BATCH:
             try:
                 item = next(source)
             except StopIteration:
-                more = False
                 break
             except BaseException as error:
                 broken = error
                 break
-            payload = hold(item, "payload")
-            wrapped = self._wrap(payload, last, at[0])
-            at[0] += 1
+            if checked:
+                payload, wrapped = item
+            else:
+                payload = hold(item, "payload")
+                wrapped = self._wrap(payload, last, at + frames)
             frames += 1
             last = wrapped.last
             if len(payload) > SMALL:
                 self._push([b"".join(gathered), *enclose(wrapped, payload)], taken, deadline)
                 self._last = last
-                return True
-            gathered.append(join_frame(wrapped, payload))
-            size += len(gathered[-1])
+                return frames
+            header, replaced, trailer, _ = wrapped
+            gathered += header, payload[replaced:] if replaced else payload, trailer
+            size += len(header) + len(payload) - replaced + len(trailer)
         if frames:
             self._push([b"".join(gathered)], taken, deadline)
             self._last = last
         if broken is not None:
             raise broken
-        return more
+        return frames
 
-    def _take_rest(self, source: Iterator[Any], at: list[int]) -> None:
+    def _take_rest(self, source: Iterator[tuple[bytes, Wrapped]]) -> None:
         """Put the frames that are left of a list behind the tail."""
         try:
             parts = [self._tail]
-            for item in source:
-                payload = hold(item, "payload")
-                wrapped = self._wrap(payload, self._last, at[0])
-                at[0] += 1
+            for payload, wrapped in source:
                 parts.append(join_frame(wrapped, payload))
                 self._last = wrapped.last
             self._tail = b"".join(parts)

@@ -92,14 +92,15 @@ class Kind:
         """Look for one frame at data[begin]: FRAME, NEED or FAULT, with the details in `scan`."""
         raise NotImplementedError
 
-    def frames(self, data: bytes, at: int, out: list[bytes], scan: Scan) -> int:
-        """Append the payloads of whole frames from data[at] on; return where the first that is not
-        whole, or not good, begins. `scan.resume` says how much of that one was searched."""
+    def frames(self, data: bytes, at: int, out: list[bytes], scan: Scan, most: int) -> int:
+        """Append the payloads of whole frames from data[at] on, at most `most`; return where the next one
+        begins. `scan.resume` says how much of that one was searched."""
         end = len(data)
-        while at < end and self.scan(data, at, end, False, scan) == FRAME:
+        while at < end and most and self.scan(data, at, end, False, scan) == FRAME:
             out.append(data[at + scan.start:at + scan.stop])
             at += scan.size
             scan.resume = 0
+            most -= 1
         return at
 
     def wrap(self, payload: bytes) -> Wrapped:
@@ -126,11 +127,11 @@ class Fixed(Kind):
             return scan.wait(size, self.length, 0, self.length)
         return scan.found(self.length, 0, self.length)
 
-    def frames(self, data: bytes, at: int, out: list[bytes], scan: Scan) -> int:
+    def frames(self, data: bytes, at: int, out: list[bytes], scan: Scan, most: int) -> int:
         length = self.length
         if length > self.limit:
             return at
-        end = at + (len(data) - at) // length * length
+        end = at + min((len(data) - at) // length, most) * length
         out.extend([data[start:start + length] for start in range(at, end, length)])
         return end
 
@@ -212,32 +213,28 @@ class Delimiter(Kind):
         scan.resume = size
         return scan.want(self.missing(data, begin, end))
 
-    def frames(self, data: bytes, at: int, out: list[bytes], scan: Scan) -> int:
+    def frames(self, data: bytes, at: int, out: list[bytes], scan: Scan, most: int) -> int:
         lines = self.by_size == [b"\r\n", b"\n"]
         text = b"\n" if lines else self.single
-        if text is None or self.keep:
-            return super().frames(data, at, out, scan)
-        if scan.resume:
+        if text is None or self.keep or not most:
+            return super().frames(data, at, out, scan, most)
+        if scan.resume and most:
             # The frame that was cut: it is searched on, not again.
             if self.scan(data, at, len(data), False, scan) != FRAME:
                 return at
             out.append(data[at:at + scan.stop])
             at += scan.size
             scan.resume = 0
-        if lines:
-            end = data.rfind(text, at) + 1
-            if not end:
-                return at
-            whole = data[at:end]
-            parts = (whole.replace(b"\r\n", b"\n") if b"\r" in whole else whole).split(text)
-            parts.pop()
-        else:
-            parts = (data[at:] if at else data).split(text)
-            end = len(data) - len(parts.pop())
+            most -= 1
+        parts = (data[at:] if at else data).split(text, most)
+        end = len(data) - len(parts.pop())
+        if lines and b"\r" in data:
+            parts = [part[:-1] if part.endswith(b"\r") else part for part in parts]
         if parts and max(map(len, parts)) > self.limit:
-            return super().frames(data, at, out, scan)
+            return super().frames(data, at, out, scan, most)
+        full = len(parts) == most
         out.extend(parts)
-        scan.resume = len(data) - end
+        scan.resume = 0 if full else len(data) - end
         return end
 
     def wrap(self, payload: bytes) -> Wrapped:
@@ -289,21 +286,22 @@ class Crlf(Kind):
         lf = data.find(b"\n", at, end if cr < 0 else cr)
         return lf if lf >= 0 else cr if cr >= 0 else end
 
-    def frames(self, data: bytes, at: int, out: list[bytes], scan: Scan) -> int:
-        if scan.resume:
+    def frames(self, data: bytes, at: int, out: list[bytes], scan: Scan, most: int) -> int:
+        if scan.resume and most:
             # The frame that was cut: it is searched on, not again.
             if self.scan(data, at, len(data), False, scan) != FRAME:
                 return at
             out.append(data[at:at + scan.stop])
             at += scan.size
             scan.resume = 0
-        parts = (data[at:] if at else data).split(b"\r\n")
+            most -= 1
+        parts = (data[at:] if at else data).split(b"\r\n", most)
         end = len(data) - len(parts.pop())
         if not parts:
             return at
         if not data.count(b"\r", at, end) == data.count(b"\n", at, end) == len(parts) \
                 or max(map(len, parts)) > self.limit:
-            return super().frames(data, at, out, scan)
+            return super().frames(data, at, out, scan, most)
         out.extend(parts)
         return end
 
@@ -354,13 +352,15 @@ class LengthPrefix(Kind):
             return scan.wait(size, header + length, header, header + length)
         return scan.found(header + length, header, header + length)
 
-    def frames(self, data: bytes, at: int, out: list[bytes], scan: Scan) -> int:
+    def frames(self, data: bytes, at: int, out: list[bytes], scan: Scan, most: int) -> int:
         if self.added or self.header not in _STRUCTS:
-            return super().frames(data, at, out, scan)
+            return super().frames(data, at, out, scan, most)
         header, limit, unpack, append = self.header, self.limit, self.unpack, out.append
         end = len(data)
         last = end - header
-        while at <= last:
+        for _ in range(most):
+            if at > last:
+                break
             length, = unpack(data, at)
             start = at + header
             stop = start + length

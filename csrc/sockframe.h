@@ -15,6 +15,9 @@
  *     case SF_NEED:   at least scan.need more bytes; scan.size is the whole frame where it is known
  *     case SF_FAULT:  scan.fault, .number, .limit, .seen: final, this is no frame
  *     }
+ *
+ * So many bytes are missing for a frame; a fault can show with any byte that comes, but where scan.size
+ * is known only behind the payload, from byte scan.stop on.
  */
 #ifndef SOCKFRAME_H
 #define SOCKFRAME_H
@@ -47,7 +50,7 @@ enum sf_fault {
     SF_SEPARATOR,         /* number: the byte that is not the separator's */
     SF_END,               /* number: the byte that is not the end's */
     SF_VARINT_LONG,       /* limit: max_bytes */
-    SF_VARINT_CANONICAL,
+    SF_VARINT_CANONICAL,  /* limit: max_bytes */
     SF_BARE,              /* number: the bare CR or LF */
     SF_TAG,               /* number: the tag that is not listed */
 

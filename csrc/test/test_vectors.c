@@ -108,6 +108,8 @@ static int check_need(const sf_scan *scan, const sf_scan *fresh, uint64_t at, ui
     if (frames == stream->frames && at == stream->good && !trailing) {
         if (stream->fault.fault && held >= stream->fault.seen)
             return fail(line, "no fault in %" PRIu64 " bytes of the frame", held);
+        if (stream->fault.fault && held && scan->size && stream->fault.seen <= scan->stop)
+            return fail(line, "a fault shows in a payload said to be good");
         if (!stream->fault.fault && at + held == stream->data.size && scan->need != stream->need)
             return fail(line, "need %" PRIu64 ", not %" PRIu64, scan->need, stream->need);
     }

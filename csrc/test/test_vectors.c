@@ -432,6 +432,26 @@ static void run_file(const vector_file *file)
     }
 }
 
+/* The table of kinds is found by name, and every fault has words of its own. */
+static void run_tables(void)
+{
+    now.file = "kinds.c";
+    now.failed = 0;
+    now.cuts = 0;
+    for (const sf_kind *const *kind = sf_kinds; *kind; kind++)
+        if (sf_kind_named((*kind)->name) != *kind)
+            (void)fail(0, "%s is not found", (*kind)->name);
+    if (sf_kind_named("") || sf_kind_named("fixe") || sf_kind_named("fixed "))
+        (void)fail(0, "a kind that is not there is found");
+    for (int one = 0; one < SF_FAULTS; one++)
+        for (int other = -1; other < one; other++)
+            if (!*sf_fault_text(one) || !strcmp(sf_fault_text(one), sf_fault_text(other)))
+                (void)fail(0, "%s has the words of another", fault_name(one));
+    if (strcmp(sf_fault_text(-1), sf_fault_text(SF_FAULTS)))
+        (void)fail(0, "a fault that is not there has words");
+    count();
+}
+
 static void largest(const vector_file *file, size_t *size)
 {
     for (const block *one = file->block; one < file->block + file->blocks; one++) {
@@ -457,6 +477,7 @@ int main(int arguments, char **argument)
     now.frame = calloc(size + 1024, sizeof *now.frame);
     if (!now.cut || !now.frame)
         return 2;
+    run_tables();
     for (size_t i = 0; i < files; i++)
         run_file(&file[i]);
     free(now.cut);

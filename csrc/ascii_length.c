@@ -58,7 +58,8 @@ static int scan_ascii_length(const sf_framing *framing, const uint8_t *data, uin
         return sf_want(scan, missing(framing, digits, value, (uint64_t)matched));
     header = digits + separator->size;
     if (value > framing->max_length)
-        return sf_fail(scan, SF_TOO_LONG, value, framing->max_length, header);
+        return sf_too_long(framing, scan, value, header, size, sf_add(sf_add(value, end->size), header), header,
+                           sf_add(header, value));
     stop = header + value;
     if (size >= stop && sf_match(scan, SF_END, end, data, stop, size) < 0)
         return SF_FAULT;
@@ -98,4 +99,10 @@ static int wrap_ascii_length(const sf_framing *framing, const uint8_t *payload, 
     return 0;
 }
 
-const sf_kind sf_ascii_length = {"ascii_length", scan_ascii_length, wrap_ascii_length, NULL};
+static int skip_ascii_length(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan)
+{
+    return sf_skip_known(data, size, scan, &framing->text[END]);
+}
+
+const sf_kind sf_ascii_length = {
+    .name = "ascii_length", .scan = scan_ascii_length, .wrap = wrap_ascii_length, .skip = skip_ascii_length};

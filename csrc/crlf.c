@@ -20,7 +20,7 @@ static int scan_crlf(const sf_framing *framing, const uint8_t *data, uint64_t si
     uint64_t at = find_break(data, scan->resume, window);
     if (at == window) {
         if (size >= bound)
-            return sf_fail(scan, SF_TOO_LONG, 0, limit, bound);
+            return sf_too_long(framing, scan, 0, bound, size, 0, 0, 0);
         scan->resume = size;
         return sf_want(scan, 2);
     }
@@ -46,4 +46,22 @@ static int wrap_crlf(const sf_framing *framing, const uint8_t *payload, uint64_t
     return 0;
 }
 
-const sf_kind sf_crlf = {"crlf", scan_crlf, wrap_crlf, NULL};
+static int skip_crlf(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan)
+{
+    uint64_t at = find_break(data, scan->resume, size);
+    (void)framing;
+    scan->need = at == size ? 2 : 1;
+    scan->size = at;
+    scan->resume = 0;
+    if (at < size && data[at] == '\n')
+        return sf_fail(scan, SF_BARE, '\n', 0, scan->passed + at + 1);
+    if (at + 1 < size) {
+        if (data[at + 1] != '\n')
+            return sf_fail(scan, SF_BARE, '\r', 0, scan->passed + at + 2);
+        scan->size = at + 2;
+    }
+    scan->passed += scan->size;
+    return scan->size == at + 2 ? SF_FRAME : SF_NEED;
+}
+
+const sf_kind sf_crlf = {.name = "crlf", .scan = scan_crlf, .wrap = wrap_crlf, .skip = skip_crlf};

@@ -39,6 +39,10 @@ static int common_last(const sf_framing *framing)
 /* The earliest end of a delimiter behind data[from], its size in *taken; 0 where none ends by data[size]. */
 static uint64_t find_end(const sf_framing *framing, const uint8_t *data, uint64_t from, uint64_t size, uint64_t *taken)
 {
+    if (framing->texts == 1) {
+        *taken = framing->text[0].size;
+        return sf_find_end(&framing->text[0], data, from, size);
+    }
     int last = common_last(framing);
     if (last >= 0) {
         while (from < size) {
@@ -67,12 +71,9 @@ static uint64_t missing(const sf_framing *framing, const uint8_t *data, uint64_t
 {
     uint64_t least = SF_TEXT_MAX;
     for (size_t i = 0; i < framing->texts; i++) {
-        const sf_text *text = &framing->text[i];
-        uint64_t part = text->size - 1 < size ? text->size - 1 : size;
-        while (part && memcmp(data + size - part, text->data, part))
-            part--;
-        if (text->size - part < least)
-            least = text->size - part;
+        uint64_t one = sf_missing(&framing->text[i], data, size);
+        if (one < least)
+            least = one;
     }
     return least;
 }
@@ -86,14 +87,14 @@ static int scan_delimiter(const sf_framing *framing, const uint8_t *data, uint64
     if (end) {
         uint64_t stop = keep ? end : end - taken;
         if (stop > limit)
-            return sf_fail(scan, SF_TOO_LONG, 0, limit, end);
+            return sf_too_long(framing, scan, 0, end, size, end, 0, end);
         return sf_found(scan, end, 0, stop);
     }
     if (size >= bound)
-        return sf_fail(scan, SF_TOO_LONG, 0, limit, bound);
+        return sf_too_long(framing, scan, 0, bound, size, 0, 0, 0);
     if (scan->ended && framing->number[DELIVER_TAIL] && size) {
         if (size > limit)
-            return sf_fail(scan, SF_TOO_LONG, 0, limit, size);
+            return sf_too_long(framing, scan, 0, size, size, size, 0, size);
         return sf_found(scan, size, 0, size);
     }
     scan->resume = size;
@@ -128,4 +129,21 @@ static int wrap_delimiter(const sf_framing *framing, const uint8_t *payload, uin
     return 0;
 }
 
-const sf_kind sf_delimiter = {"delimiter", scan_delimiter, wrap_delimiter, NULL};
+/* Pass over a frame of unknown size: as much stays as may be the start of a delimiter. */
+static int skip_delimiter(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan)
+{
+    uint64_t taken = 0, stays = longest(framing) - 1, end;
+    if (scan->left)
+        return sf_skip_known(data, size, scan, NULL);
+    end = find_end(framing, data, scan->resume, size, &taken);
+    scan->need = missing(framing, data, size);
+    if (!end && scan->ended && framing->number[DELIVER_TAIL])
+        end = size;
+    scan->size = end ? end : size > stays ? size - stays : 0;
+    scan->passed += scan->size;
+    scan->resume = size - scan->size;
+    return end ? SF_FRAME : SF_NEED;
+}
+
+const sf_kind sf_delimiter = {
+    .name = "delimiter", .scan = scan_delimiter, .wrap = wrap_delimiter, .skip = skip_delimiter};

@@ -8,7 +8,7 @@ static int scan_fixed(const sf_framing *framing, const uint8_t *data, uint64_t s
     uint64_t length = framing->number[LENGTH];
     (void)data;
     if (length > framing->max_length && size)
-        return sf_fail(scan, SF_TOO_LONG, length, framing->max_length, 1);
+        return sf_too_long(framing, scan, length, 1, size, length, 0, length);
     if (size < length)
         return sf_await(scan, size, length, 0, length);
     return sf_found(scan, length, 0, length);
@@ -24,4 +24,4 @@ static int wrap_fixed(const sf_framing *framing, const uint8_t *payload, uint64_
     return 0;
 }
 
-const sf_kind sf_fixed = {"fixed", scan_fixed, wrap_fixed, NULL};
+const sf_kind sf_fixed = {.name = "fixed", .scan = scan_fixed, .wrap = wrap_fixed, .skip = sf_skip_sized};

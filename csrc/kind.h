@@ -11,10 +11,12 @@ static inline int sf_found(sf_scan *scan, uint64_t size, uint64_t start, uint64_
     scan->size = size;
     scan->start = start;
     scan->stop = stop;
+    scan->plain = stop - start;
+    scan->by = NULL;
     return SF_FRAME;
 }
 
-/* At least `need` more bytes are missing, and nothing else is known. */
+/* At least `need` more bytes are missing, and nothing else is known; 0: no frame has begun. */
 static inline int sf_want(sf_scan *scan, uint64_t need)
 {
     scan->need = need;
@@ -39,12 +41,78 @@ static inline int sf_fail(sf_scan *scan, int fault, uint64_t number, uint64_t li
     return SF_FAULT;
 }
 
+/* A payload above the limit, `length` bytes or 0 where that is not known; `seen` bytes show it, `have` are
+ * here. The frame has `size` bytes (0: not known), its payload lies from `start` to `stop`. */
+static inline int sf_too_long(const sf_framing *framing, sf_scan *scan, uint64_t length, uint64_t seen,
+                              uint64_t have, uint64_t size, uint64_t start, uint64_t stop)
+{
+    if (framing->overlong == SF_OVERLONG_ERROR || size == UINT64_MAX)
+        return sf_fail(scan, SF_TOO_LONG, length, framing->max_length, seen);
+    if (framing->overlong == SF_OVERLONG_TRUNCATE && have < start + framing->max_length)
+        return sf_want(scan, start + framing->max_length - have);
+    scan->size = size;
+    scan->start = start;
+    scan->by = framing;
+    scan->left = size;
+    scan->behind = size - stop;
+    scan->passed = 0;
+    scan->resume = seen; /* so much was searched */
+    return SF_LONG;
+}
+
+/* Pass over a frame of known size; `end` is checked, where it closes the frame. */
+static inline int sf_skip_known(const uint8_t *data, uint64_t size, sf_scan *scan, const sf_text *end)
+{
+    uint64_t here = size < scan->left ? size : scan->left;
+    uint64_t body = scan->left > scan->behind ? scan->left - scan->behind : 0;
+    for (uint64_t i = body; i < here && end; i++) {
+        uint64_t place = scan->behind - scan->left + i;
+        if (place < end->size && data[i] != end->data[place])
+            return sf_fail(scan, SF_END, data[i], 0, scan->passed + i + 1);
+    }
+    scan->size = here;
+    scan->left -= here;
+    scan->passed += here;
+    scan->need = scan->left;
+    return scan->left ? SF_NEED : SF_FRAME;
+}
+
+static inline int sf_skip_sized(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan)
+{
+    (void)framing;
+    return sf_skip_known(data, size, scan, NULL);
+}
+
+/* The end of the first `text` that ends behind data[from], or 0: what was searched is not searched again. */
+static inline uint64_t sf_find_end(const sf_text *text, const uint8_t *data, uint64_t from, uint64_t size)
+{
+    int last = text->data[text->size - 1];
+    while (from < size) {
+        const uint8_t *hit = memchr(data + from, last, (size_t)(size - from));
+        if (!hit)
+            return 0;
+        from = (uint64_t)(hit - data) + 1;
+        if (from >= text->size && !memcmp(data + from - text->size, text->data, text->size))
+            return from;
+    }
+    return 0;
+}
+
+/* The least number of bytes that would complete `text` behind data[size]. */
+static inline uint64_t sf_missing(const sf_text *text, const uint8_t *data, uint64_t size)
+{
+    uint64_t part = text->size - 1 < size ? text->size - 1 : size;
+    while (part && memcmp(data + size - part, text->data, part))
+        part--;
+    return text->size - part;
+}
+
 static inline int sf_refuse(sf_wrapped *out, int fault, uint64_t number, uint64_t limit)
 {
     out->fault = fault;
     out->number = number;
     out->limit = limit;
-    return -1;
+    return SF_FAULT;
 }
 
 /* a + b, or the largest number where that overflows: such a length is always over the limit. */

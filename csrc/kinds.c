@@ -2,7 +2,7 @@
 #include "kind.h"
 
 extern const sf_kind sf_fixed, sf_delimiter, sf_crlf, sf_length_prefix, sf_length_field, sf_varint,
-    sf_ascii_length, sf_tagged, sf_until_close;
+    sf_ascii_length, sf_tagged, sf_header_block, sf_cobs, sf_slip, sf_until_close;
 
 const sf_kind *const sf_kinds[] = {
     &sf_fixed,
@@ -13,6 +13,9 @@ const sf_kind *const sf_kinds[] = {
     &sf_varint,
     &sf_ascii_length,
     &sf_tagged,
+    &sf_header_block,
+    &sf_cobs,
+    &sf_slip,
     &sf_until_close,
     NULL,
 };
@@ -31,6 +34,10 @@ static const char *const texts[SF_FAULTS] = {
     [SF_VARINT_CANONICAL] = "varint is not the shortest",
     [SF_BARE] = "line has a bare CR or LF",
     [SF_TAG] = "tag is not listed",
+    [SF_HEADER_LONG] = "header is too long",
+    [SF_HEADER_LINE] = "header line has no name and colon",
+    [SF_HEADER_FIELD] = "header does not tell one length",
+    [SF_STUFFING] = "byte is not rightly stuffed",
     [SF_WRAP_TOO_LONG] = "payload is too long",
     [SF_WRAP_CAPACITY] = "length does not fit its field",
     [SF_WRAP_DELIMITER] = "payload holds a delimiter",
@@ -38,7 +45,7 @@ static const char *const texts[SF_FAULTS] = {
     [SF_WRAP_SIZE] = "payload has the wrong length",
     [SF_WRAP_SCALE] = "frame is not a multiple of its unit",
     [SF_WRAP_FIELD] = "payload's own length is wrong",
-    [SF_WRAP_SHORT] = "payload is too short for its header",
+    [SF_WRAP_SHORT] = "payload is too short",
     [SF_WRAP_TAG] = "payload does not begin with a listed tag",
     [SF_WRAP_LAST] = "payload follows one that lasts until the stream ends",
 };

@@ -47,7 +47,7 @@ static int scan_length_prefix(const sf_framing *framing, const uint8_t *data, ui
         return sf_fail(scan, SF_TOO_SHORT, length, least, header);
     length -= least;
     if (length > framing->max_length)
-        return sf_fail(scan, SF_TOO_LONG, length, framing->max_length, header);
+        return sf_too_long(framing, scan, length, header, size, sf_add(header, length), header, header + length);
     if (size - header < length)
         return sf_await(scan, size, header + length, header, header + length);
     return sf_found(scan, header + length, header, header + length);
@@ -84,7 +84,8 @@ static int wrap_length_prefix(const sf_framing *framing, const uint8_t *payload,
     return 0;
 }
 
-const sf_kind sf_length_prefix = {"length_prefix", scan_length_prefix, wrap_length_prefix, frames_length_prefix};
+const sf_kind sf_length_prefix = {.name = "length_prefix", .scan = scan_length_prefix, .wrap = wrap_length_prefix,
+                                  .skip = sf_skip_sized, .frames = frames_length_prefix};
 
 /* ---- LengthField ---- */
 
@@ -154,7 +155,8 @@ static int scan_length_field(const sf_framing *framing, const uint8_t *data, uin
     if (whole < least)
         return sf_fail(scan, SF_TOO_SHORT, whole, least, header);
     if (whole - around > framing->max_length)
-        return sf_fail(scan, SF_TOO_LONG, whole == UINT64_MAX ? whole : whole - around, framing->max_length, header);
+        return sf_too_long(framing, scan, whole == UINT64_MAX ? whole : whole - around, header, size,
+                           sf_add(whole, padding(framing, whole)), number[STRIP], whole - end->size);
     total = whole + padding(framing, whole);
     if (size >= whole - end->size && sf_match(scan, SF_END, end, data, whole - end->size, size) < 0)
         return SF_FAULT;
@@ -202,4 +204,10 @@ static int wrap_length_field(const sf_framing *framing, const uint8_t *payload, 
     return 0;
 }
 
-const sf_kind sf_length_field = {"length_field", scan_length_field, wrap_length_field, NULL};
+static int skip_length_field(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan)
+{
+    return sf_skip_known(data, size, scan, &framing->text[END]);
+}
+
+const sf_kind sf_length_field = {
+    .name = "length_field", .scan = scan_length_field, .wrap = wrap_length_field, .skip = skip_length_field};

@@ -32,11 +32,17 @@ static int wrap_tagged(const sf_framing *framing, const uint8_t *payload, uint64
     unsigned number = at < size ? slot(framing, payload[at]) : 0;
     if (!number)
         return sf_refuse(out, SF_WRAP_TAG, 0, 0);
-    if (sf_wrap_frame(framing->child[number - 1], payload, size, out) < 0)
-        return -1;
-    /* A framing that takes the tag off, or puts a header in front, must still leave it in its place. */
-    uint8_t tag = at < out->header_size ? out->header[at] : payload[at - out->header_size + out->replaced];
+    int status = sf_wrap_frame(framing->child[number - 1], payload, size, out);
+    if (status < 0)
+        return status;
+    /* A framing that takes the tag off, puts a header in front or stuffs must still leave it in its place. */
+    uint64_t behind = at - out->header_size;
+    uint8_t tag = at < out->header_size ? out->header[at] : payload[at];
+    if (at >= out->header_size && !out->by && behind < out->body_size)
+        tag = out->body[behind];
+    else if (at >= out->header_size)
+        return sf_refuse(out, SF_WRAP_TAG, 0, 0);
     return slot(framing, tag) == number ? 0 : sf_refuse(out, SF_WRAP_TAG, 0, 0);
 }
 
-const sf_kind sf_tagged = {"tagged", scan_tagged, wrap_tagged, NULL};
+const sf_kind sf_tagged = {.name = "tagged", .scan = scan_tagged, .wrap = wrap_tagged};

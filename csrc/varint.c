@@ -57,7 +57,8 @@ static int scan_varint(const sf_framing *framing, const uint8_t *data, uint64_t 
     header = offset + (uint64_t)bytes;
     start = number[STRIP_ALL] ? header : number[STRIP];
     if (value > framing->max_length || header - start + value > framing->max_length)
-        return sf_fail(scan, SF_TOO_LONG, sf_add(value, header - start), framing->max_length, header);
+        return sf_too_long(framing, scan, sf_add(value, header - start), header, size, sf_add(header, value), start,
+                           sf_add(header, value));
     if (size - header < value)
         return sf_await(scan, size, header + value, start, header + value);
     return sf_found(scan, header + value, start, header + value);
@@ -96,4 +97,4 @@ static int wrap_varint(const sf_framing *framing, const uint8_t *payload, uint64
     return 0;
 }
 
-const sf_kind sf_varint = {"varint", scan_varint, wrap_varint, NULL};
+const sf_kind sf_varint = {.name = "varint", .scan = scan_varint, .wrap = wrap_varint, .skip = sf_skip_sized};

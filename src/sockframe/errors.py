@@ -30,16 +30,20 @@ class Fault(IntEnum):
     VARINT_CANONICAL = 10
     BARE = 11
     TAG = 12
-    WRAP_TOO_LONG = 13
-    WRAP_CAPACITY = 14
-    WRAP_DELIMITER = 15
-    WRAP_UNENDED = 16
-    WRAP_SIZE = 17
-    WRAP_SCALE = 18
-    WRAP_FIELD = 19
-    WRAP_SHORT = 20
-    WRAP_TAG = 21
-    WRAP_LAST = 22
+    HEADER_LONG = 13
+    HEADER_LINE = 14
+    HEADER_FIELD = 15
+    STUFFING = 16
+    WRAP_TOO_LONG = 17
+    WRAP_CAPACITY = 18
+    WRAP_DELIMITER = 19
+    WRAP_UNENDED = 20
+    WRAP_SIZE = 21
+    WRAP_SCALE = 22
+    WRAP_FIELD = 23
+    WRAP_SHORT = 24
+    WRAP_TAG = 25
+    WRAP_LAST = 26
 
 
 #: The words of each fault, and what its two numbers say.
@@ -57,6 +61,10 @@ TEXTS: dict[Fault, tuple[str, str]] = {
     Fault.VARINT_CANONICAL: ("varint is not the shortest", ""),
     Fault.BARE: ("line has a bare CR or LF", "0x{number:02x}"),
     Fault.TAG: ("tag is not listed", "0x{number:02x}"),
+    Fault.HEADER_LONG: ("header is too long", "at most {limit} bytes are read"),
+    Fault.HEADER_LINE: ("header line has no name and colon", ""),
+    Fault.HEADER_FIELD: ("header does not tell one length", ""),
+    Fault.STUFFING: ("byte is not rightly stuffed", "0x{number:02x}"),
     Fault.WRAP_TOO_LONG: ("payload is too long", "{number} bytes, max_length is {limit}"),
     Fault.WRAP_CAPACITY: ("length does not fit its field", "{number}, at most {limit}"),
     Fault.WRAP_DELIMITER: ("payload holds a delimiter", "at byte {number}"),
@@ -64,7 +72,7 @@ TEXTS: dict[Fault, tuple[str, str]] = {
     Fault.WRAP_SIZE: ("payload has the wrong length", "{number} bytes, the framing has {limit}"),
     Fault.WRAP_SCALE: ("frame is not a multiple of its unit", "{number} bytes to count in units of {limit}"),
     Fault.WRAP_FIELD: ("payload's own length is wrong", "{number}, the right one is {limit}"),
-    Fault.WRAP_SHORT: ("payload is too short for its header", "{number} bytes, at least {limit} are needed"),
+    Fault.WRAP_SHORT: ("payload is too short", "{number} bytes, at least {limit} are needed"),
     Fault.WRAP_TAG: ("payload does not begin with a listed tag", ""),
     Fault.WRAP_LAST: ("payload follows one that lasts until the stream ends", ""),
 }
@@ -158,6 +166,16 @@ def scan_error(code: int, number: int, limit: int, position: int, seen: int, hea
     return MalformedFrameError(
         f"{words}{detail}: byte {seen - 1} of the frame at stream position {position}" + _looks_like(header),
         position=position, header=header)
+
+
+def own_error(message: str, position: int, header: bytes) -> MalformedFrameError:
+    """Make the error that a framing of the user's found in the frame at `position`, once more."""
+    return MalformedFrameError(message, position=position, header=header[:CONTEXT])
+
+
+def measure_error(framing: object, answer: object) -> RuntimeError:
+    """Make the error of a framing of the user's that gives an impossible answer."""
+    return RuntimeError(f"{type(framing).__name__}.measure() returned {answer!r}, which can't be")
 
 
 def wrap_error(code: int, number: int, limit: int, index: int | None = None) -> ValueError:

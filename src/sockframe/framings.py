@@ -10,7 +10,8 @@ from __future__ import annotations
 import operator
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
+from dataclasses import field as _field
 from typing import Any, NamedTuple
 
 #: No limit on a payload: the largest number of bytes a Python object can hold.
@@ -77,21 +78,44 @@ def _text(name: str, value: Any, least: int) -> bytes:
 _LITTLE = {"big": 0, "little": 1, "native": int(sys.byteorder == "little")}
 
 
+class Frame(NamedTuple):
+    """What `Framing.measure` found: a frame of `size` bytes, its payload from `start` to `stop` (None: to
+    the frame's end). Not all of it need be here."""
+
+    size: int
+    start: int = 0
+    stop: int | None = None
+
+
+@dataclass(frozen=True)
+class Need:
+    """What `Framing.measure` answers where it can't tell yet: at least `count` bytes more are needed."""
+
+    count: int = 1
+
+
+OVERLONG = ("error", "skip", "truncate")
+
+
 @dataclass(frozen=True, repr=False)
 class Framing:
-    """How frames lie on the wire: the base of every framing.
+    """How frames lie on the wire: the base of every framing, and of your own.
 
     `max_length` limits the payload as it is delivered, in bytes (default 8 MiB; no limit only by
-    `UNLIMITED`). `overlong` says what becomes of a longer frame: "error" raises
-    `FrameTooLongError`.
+    `UNLIMITED`). `overlong` says what becomes of a longer frame: "error" raises `FrameTooLongError`,
+    "skip" drops it and counts it in `Decoder.skipped`, "truncate" delivers its first `max_length`
+    bytes; both in bounded memory.
+
+    A framing of your own is a subclass with `measure` and `wrap`, each called once a frame. It should
+    be as immutable as the ones here.
     """
 
-    max_length: int = field(default=DEFAULT_MAX_LENGTH, kw_only=True)
-    overlong: str = field(default="error", kw_only=True)
+    max_length: int = _field(default=DEFAULT_MAX_LENGTH, kw_only=True)
+    overlong: str = _field(default="error", kw_only=True)
 
     def __post_init__(self) -> None:
         self._set("max_length", _whole("max_length", self.max_length, 0, UNLIMITED))
-        self._set("overlong", _choice("overlong", self.overlong, ("error",)))
+        self._set("overlong", _choice("overlong", self.overlong, OVERLONG))
         self._check()
 
     def _check(self) -> None:
@@ -100,9 +124,23 @@ class Framing:
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 
+    def measure(self, view: memoryview) -> Frame | Need:
+        """Say how the frame at view[0] lies, from the bytes that are here (one at least).
+
+        The answer must depend on the bytes alone, not on how many more are here. Raise
+        `MalformedFrameError` for a frame that is bad: that is final for the stream.
+        """
+        raise TypeError(f"{type(self).__name__} must define measure() and wrap()")
+
+    def wrap(self, payload: bytes) -> bytes:
+        """Return the frame of a payload, or raise `ValueError` where it could not be read back."""
+        raise TypeError(f"{type(self).__name__} must define measure() and wrap()")
+
     def spec(self) -> Spec:
         """Return the parameters that a wing compiles."""
-        raise TypeError(f"{type(self).__name__} is not a framing that can be compiled")
+        if type(self).measure is Framing.measure or type(self).wrap is Framing.wrap:
+            raise TypeError(f"{type(self).__name__} must define measure() and wrap()")
+        return Spec("own")
 
     def _positional(self) -> list[str]:
         """Return the source of the positional arguments that make this framing."""
@@ -153,8 +191,8 @@ class Delimiter(Framing):
     """
 
     delimiters: tuple[bytes, ...]
-    keep: bool = field(default=False, kw_only=True)
-    tail: str = field(default="error", kw_only=True)
+    keep: bool = _field(default=False, kw_only=True)
+    tail: str = _field(default="error", kw_only=True)
 
     def __init__(self, delimiter: Buffer, *more: Buffer, keep: bool = False, tail: str = "error",
                  max_length: int = DEFAULT_MAX_LENGTH, overlong: str = "error") -> None:
@@ -212,7 +250,7 @@ class LengthPrefix(Framing):
 
     size: int = 4
     byteorder: str = "big"
-    inclusive: bool = field(default=False, kw_only=True)
+    inclusive: bool = _field(default=False, kw_only=True)
 
     def _check(self) -> None:
         self._set("size", _whole("size", self.size, 1, 8))
@@ -238,16 +276,16 @@ class LengthField(Framing):
     """
 
     size: int
-    offset: int = field(default=0, kw_only=True)
-    byteorder: str = field(default="big", kw_only=True)
-    mask: int | None = field(default=None, kw_only=True)
-    shift: int = field(default=0, kw_only=True)
-    scale: int = field(default=1, kw_only=True)
-    add: int | None = field(default=None, kw_only=True)
-    align: int = field(default=1, kw_only=True)
-    strip: int = field(default=0, kw_only=True)
-    end: bytes = field(default=b"", kw_only=True)
-    signed: bool = field(default=False, kw_only=True)
+    offset: int = _field(default=0, kw_only=True)
+    byteorder: str = _field(default="big", kw_only=True)
+    mask: int | None = _field(default=None, kw_only=True)
+    shift: int = _field(default=0, kw_only=True)
+    scale: int = _field(default=1, kw_only=True)
+    add: int | None = _field(default=None, kw_only=True)
+    align: int = _field(default=1, kw_only=True)
+    strip: int = _field(default=0, kw_only=True)
+    end: bytes = _field(default=b"", kw_only=True)
+    signed: bool = _field(default=False, kw_only=True)
 
     def _check(self) -> None:
         self._set("size", _whole("size", self.size, 1, 8))
@@ -286,10 +324,10 @@ class Varint(Framing):
     filled in, or the right length already.
     """
 
-    offset: int = field(default=0, kw_only=True)
-    max_bytes: int = field(default=5, kw_only=True)
-    canonical: bool = field(default=True, kw_only=True)
-    strip: int | None = field(default=None, kw_only=True)
+    offset: int = _field(default=0, kw_only=True)
+    max_bytes: int = _field(default=5, kw_only=True)
+    canonical: bool = _field(default=True, kw_only=True)
+    strip: int | None = _field(default=None, kw_only=True)
 
     def _check(self) -> None:
         self._set("offset", _whole("offset", self.offset, 0, MAX_OFFSET))
@@ -316,9 +354,9 @@ class AsciiLength(Framing):
     """
 
     width: int | None = None
-    base: int = field(default=10, kw_only=True)
-    separator: bytes = field(default=b"", kw_only=True)
-    end: bytes = field(default=b"", kw_only=True)
+    base: int = _field(default=10, kw_only=True)
+    separator: bytes = _field(default=b"", kw_only=True)
+    end: bytes = _field(default=b"", kw_only=True)
 
     def _check(self) -> None:
         if self.width is not None:
@@ -345,9 +383,9 @@ class Tagged(Framing):
     """
 
     frames: Any
-    offset: int = field(default=0, kw_only=True)
-    mask: int = field(default=0xFF, kw_only=True)
-    default: Framing | int | None = field(default=None, kw_only=True)
+    offset: int = _field(default=0, kw_only=True)
+    mask: int = _field(default=0xFF, kw_only=True)
+    default: Framing | int | None = _field(default=None, kw_only=True)
 
     def _check(self) -> None:
         self._set("offset", _whole("offset", self.offset, 0, MAX_OFFSET))
@@ -397,6 +435,67 @@ class Tagged(Framing):
 
 
 @dataclass(frozen=True, repr=False)
+class HeaderBlock(Framing):
+    """Header lines up to a `separator`, then as many bytes as the header's `field` tells (Language Server
+    Protocol, Debug Adapter Protocol).
+
+    The field's name is matched in any case. A first line without a colon is passed over; a header of
+    more than `max_header` bytes, one without the field, or with two that differ, is malformed. The
+    header is not delivered, unless `strip=False`: then the payload to send must have it too.
+    """
+
+    field: str = "Content-Length"
+    separator: bytes = _field(default=b"\r\n\r\n", kw_only=True)
+    max_header: int = _field(default=65536, kw_only=True)
+    strip: bool = _field(default=True, kw_only=True)
+
+    def _check(self) -> None:
+        if not isinstance(self.field, str):
+            raise TypeError(f"field must be a str, not {type(self.field).__name__}")
+        visible = all("!" <= letter <= "~" and letter != ":" for letter in self.field)
+        if not 1 <= len(self.field) <= MAX_TEXT or not visible:
+            raise ValueError(f"field must have 1 to {MAX_TEXT} visible ASCII letters and no colon, not {self.field!r}")
+        self._set("separator", _text("separator", self.separator, 1))
+        self._set("max_header", _whole("max_header", self.max_header, 1, 2**31 - 1))
+        _flag("strip", self.strip)
+
+    def spec(self) -> Spec:
+        return Spec("header_block", (self.max_header, int(self.strip)), (self.field.encode("ascii"), self.separator))
+
+
+@dataclass(frozen=True, repr=False)
+class Stuffed(Framing):
+    """What Cobs and Slip have in common: a payload that is not on the wire as it is, so a part of it is
+    not the start of a payload either."""
+
+    def _check(self) -> None:
+        if self.overlong == "truncate":
+            raise ValueError(f"{type(self).__name__} can't truncate an overlong frame, only skip it")
+
+
+@dataclass(frozen=True, repr=False)
+class Cobs(Stuffed):
+    """Consistent overhead byte stuffing: frames without a zero, each ended by one (Cheshire and Baker 1999).
+
+    Zeros in front of a frame are passed over.
+    """
+
+    def spec(self) -> Spec:
+        return Spec("cobs")
+
+
+@dataclass(frozen=True, repr=False)
+class Slip(Stuffed):
+    """Frames ended by 0xC0, which is escaped inside them (RFC 1055).
+
+    Ends in front of a frame are passed over, so there is no empty payload.
+    """
+
+    def spec(self) -> Spec:
+        return Spec("slip")
+
+
+@dataclass(frozen=True, repr=False)
 class UntilClose(Framing):
     """The whole stream is one payload, ended by closing."""
 
@@ -412,6 +511,9 @@ _NAMED: dict[str, Framing] = {
     "netstring": AsciiLength(separator=b":", end=b","),
     "octet-counting": AsciiLength(separator=b" "),
     "until-close": UntilClose(),
+    "cobs": Cobs(),
+    "slip": Slip(),
+    "header-block": HeaderBlock(),
     **{f"u{8 * size}{order[0]}e": LengthPrefix(size, order) for size in range(2, 9) for order in ("big", "little")},
     "u8": LengthPrefix(1),
 }

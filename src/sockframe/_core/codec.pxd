@@ -3,56 +3,75 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 
-cdef extern from "sockframe.h" nogil:
+cdef extern from "sockframe.h":
     enum:
+        SF_ERROR
         SF_FAULT
         SF_NEED
         SF_FRAME
+        SF_LONG
         SF_NUMBERS
+        SF_TOO_LONG
+        SF_WRAP_TOO_LONG
         SF_WRAP_LAST
+        SF_OVERLONG_ERROR
+        SF_OVERLONG_TRUNCATE
 
     ctypedef struct sf_text:
         const uint8_t *data
         uint64_t size
+
+    ctypedef struct sf_span:
+        uint64_t start, stop
 
     ctypedef struct sf_kind
 
     ctypedef struct sf_framing:
         const sf_kind *kind
         uint64_t max_length
+        int overlong
         uint64_t number[11]
         const sf_text *text
         size_t texts
         const sf_framing **child
         size_t children
-
-    ctypedef struct sf_span:
-        uint64_t start, stop
-
-    ctypedef size_t (*sf_frames)(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_span *spans,
-                                 size_t most, uint64_t *used)
-
-    ctypedef struct sf_kind:
-        const char *name
-        sf_frames frames
+        void *context
 
     ctypedef struct sf_scan:
         int ended
-        uint64_t resume, size, start, stop, need, number, limit, seen
+        uint64_t resume, size, start, stop, plain, need, number, limit, seen
         int fault
+        const sf_framing *by
+        uint64_t left, behind, passed
+        void *owner
 
     ctypedef struct sf_wrapped:
         uint8_t header[256]
         uint8_t trailer[320]
         uint32_t header_size, trailer_size
         uint64_t replaced
+        const uint8_t *body
+        uint64_t body_size
+        const sf_framing *by
+        void *object
         int last
         int fault
         uint64_t number, limit
 
+    ctypedef struct sf_kind:
+        const char *name
+        int (*scan)(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan) except -2
+        int (*wrap)(const sf_framing *framing, const uint8_t *payload, uint64_t size, sf_wrapped *out) except -2
+        int (*skip)(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan) noexcept
+        size_t (*frames)(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_span *spans, size_t most,
+                         uint64_t *used) noexcept
+
     const sf_kind *sf_kind_named(const char *name)
-    int sf_scan_frame(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan)
-    int sf_wrap_frame(const sf_framing *framing, const uint8_t *payload, uint64_t size, sf_wrapped *out)
+    int sf_scan_frame(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan) except -2
+    int sf_skip_frame(const uint8_t *data, uint64_t size, sf_scan *scan)
+    void sf_unstuff(const sf_scan *scan, const uint8_t *data, uint8_t *payload)
+    int sf_wrap_frame(const sf_framing *framing, const uint8_t *payload, uint64_t size, sf_wrapped *out) except -2
+    void sf_stuff(const sf_wrapped *wrapped, const uint8_t *payload, uint64_t size, uint8_t *body)
 
 
 cdef class Plan:
@@ -61,12 +80,20 @@ cdef class Plan:
     cdef sf_text *texts
     cdef const sf_framing **children
     cdef tuple held
+    cdef bint own
 
 
 cdef class Block:
     """A piece of memory that views may hold on to."""
     cdef uint8_t *data
     cdef Py_ssize_t size, offset, exports
+
+
+cdef class Long:
+    """An overlong frame that is being passed over."""
+    cdef sf_scan scan
+    cdef Plan plan
+    cdef bytes head, payload
 
 
 cdef class Encoder:
@@ -80,16 +107,25 @@ cdef class Decoder:
     cdef Plan plan
     cdef Block block
     cdef Py_ssize_t begin, end, lent
-    cdef uint64_t resume, least, whole, at
+    cdef uint64_t resume, least, whole, at, passed_over
     cdef tuple fault
+    cdef Long long
+    cdef object source
+    cdef tuple own_fault
     cdef bint busy, ended, made
 
     cdef int enter(self) except -1
     cdef int check(self) except -1
     cdef void use(self, Plan plan) noexcept
-    cdef int look(self, sf_scan *scan, Py_ssize_t used) noexcept
-    cdef void remember(self, sf_scan *scan) noexcept
-    cdef int record(self, sf_scan *scan, const uint8_t *data, uint64_t position) except -1
+    cdef int run(self, const uint8_t *data, Py_ssize_t size, sf_scan *scan) except -2
+    cdef void await_more(self, sf_scan *scan, Py_ssize_t held) noexcept
+    cdef int look(self, sf_scan *scan) except -2
+    cdef int record(self, sf_scan *scan, const uint8_t *data, Py_ssize_t size, uint64_t position) except -1
+    cdef int begin_long(self, sf_scan *scan, const uint8_t *data) except -1
+    cdef int pass_long(self, const uint8_t *data, Py_ssize_t size, bint ended, list out, sf_scan *scan) except -2
+    cdef int harvest(self, const uint8_t *data, Py_ssize_t size, Py_ssize_t limit, uint64_t room, list out,
+                     Py_ssize_t *used, sf_scan *scan) except -2
+    cdef Py_ssize_t take_whole(self, list out, const uint8_t *data, Py_ssize_t size, Py_ssize_t limit) except -1
     cdef const uint8_t *start(self) noexcept
     cdef int make_room(self, Py_ssize_t extra, Py_ssize_t size) except -1
     cdef int keep(self, const uint8_t *data, Py_ssize_t size) except -1
@@ -101,8 +137,11 @@ cdef class Decoder:
     cdef bytes take(self)
     cdef list take_many(self, Py_ssize_t limit, uint64_t room)
     cdef list decode_bytes(self, const uint8_t *data, Py_ssize_t size)
-    cdef Py_ssize_t take_whole(self, list out, const uint8_t *data, Py_ssize_t size) except -1
     cdef list close(self)
+    cdef int last(self, const uint8_t *data, Py_ssize_t size, list out, sf_scan *scan) except -2
+    cdef tuple cut_off(self, const uint8_t *data, Py_ssize_t size, uint64_t need, uint64_t position)
+    cdef void restore(self, Py_ssize_t held, Long long, uint64_t resume, uint64_t least, uint64_t whole,
+                      uint64_t passed_over) noexcept
 
 
 cdef enum:
@@ -110,7 +149,11 @@ cdef enum:
 
 
 cdef bytes new_bytes(const uint8_t *data, Py_ssize_t size)
+cdef bytes payload_of(sf_scan *scan, const uint8_t *data)
 cdef Plan plan_of(object framing)
 cdef int hold(object value, Py_buffer *view, str what, bint writable) except -1
-cdef bytes join_frame(sf_wrapped *wrapped, const uint8_t *payload, Py_ssize_t size)
-cdef Py_ssize_t place_frame(uint8_t *target, sf_wrapped *wrapped, const uint8_t *payload, Py_ssize_t size) noexcept
+cdef int wrap_payload(Plan plan, Py_buffer *view, sf_wrapped *wrapped, bint last, object index) except -1
+cdef void release(Py_buffer *view, sf_wrapped *wrapped) noexcept
+cdef Py_ssize_t frame_size(sf_wrapped *wrapped) noexcept
+cdef Py_ssize_t place_frame(uint8_t *target, sf_wrapped *wrapped) noexcept
+cdef bytes join_frame(sf_wrapped *wrapped)

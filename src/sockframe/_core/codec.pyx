@@ -16,13 +16,14 @@ from libc.string cimport memcpy, memmove
 
 from .. import errors
 from ..errors import CONTEXT
-from ..framings import Framing
+from ..framings import OVERLONG, Frame, Framing, Need
 
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
     PyObject *PyBytes_FromStringAndSize(const char *data, Py_ssize_t size) except NULL
     char *PyBytes_AsString(PyObject *value)
     int _PyBytes_Resize(PyObject **value, Py_ssize_t size) except -1
+    void Py_INCREF(object value)
     void Py_XDECREF(PyObject *value)
     bytes bytes_of "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size)
 
@@ -51,6 +52,16 @@ cdef bytes new_bytes(const uint8_t *data, Py_ssize_t size):
     return bytes_of(<const char *>data, size)
 
 
+cdef bytes payload_of(sf_scan *scan, const uint8_t *data):
+    """Return the payload of the frame at `data`."""
+    cdef bytes payload
+    if scan.by == NULL:
+        return new_bytes(data + scan.start, scan.stop - scan.start)
+    payload = new_bytes(NULL, scan.plain)
+    sf_unstuff(scan, data, <uint8_t *>PyBytes_AS_STRING(payload))
+    return payload
+
+
 # ---- framings, compiled ----
 
 cdef class Plan:
@@ -59,14 +70,17 @@ cdef class Plan:
         PyMem_Free(self.children)
 
 
-cdef Plan compile_spec(object spec, object limit):
-    """Compile a framing's spec; its children may deliver no more than `limit` bytes either."""
+cdef Plan compile_framing(object framing, object limit, str overlong):
+    """Compile a framing that may deliver at most `limit` bytes; a limit is one for its children too."""
     cdef Plan plan = Plan(), child
     cdef bytes text
     cdef Py_ssize_t i
     cdef list children = []
-    name, numbers, texts, framings = spec
-    plan.c.kind = sf_kind_named(name.encode())
+    name, numbers, texts, framings = framing.spec()
+    plan.own = name == "own"
+    plan.c.kind = &own_kind if plan.own else sf_kind_named(name.encode())
+    plan.c.context = <void *>framing if plan.own else NULL
+    plan.c.overlong = OVERLONG.index(overlong)
     if plan.c.kind == NULL or len(numbers) > SF_NUMBERS:
         raise TypeError(f"the core has no framing kind {name!r} with {len(numbers)} numbers")
     plan.c.max_length = limit
@@ -79,15 +93,16 @@ cdef Plan compile_spec(object spec, object limit):
     for i, text in enumerate(texts):
         plan.texts[i].data = <const uint8_t *>PyBytes_AS_STRING(text)
         plan.texts[i].size = PyBytes_GET_SIZE(text)
-    for i, framing in enumerate(framings):
-        child = compile_spec(framing.spec(), min(limit, framing.max_length))
+    for i, part in enumerate(framings):
+        child = compile_framing(part, min(limit, part.max_length), part.overlong if overlong == "error" else overlong)
+        plan.own |= child.own
         plan.children[i] = &child.c
         children.append(child)
     plan.c.text = plan.texts
     plan.c.texts = len(texts)
     plan.c.child = plan.children
     plan.c.children = len(framings)
-    plan.held = (texts, tuple(children))
+    plan.held = (texts, tuple(children), framing if plan.c.context != NULL else None)
     return plan
 
 
@@ -98,29 +113,117 @@ cdef Plan plan_of(object framing):
     cdef dict attributes = framing.__dict__
     plan = attributes.get("_core")
     if plan is None:
-        plan = compile_spec(framing.spec(), framing.max_length)
+        plan = compile_framing(framing, framing.max_length, framing.overlong)
         attributes["_core"] = plan
     return plan
 
 
+# ---- framings of the user's own ----
+
+cdef extern from "kind.h":
+    int sf_found(sf_scan *scan, uint64_t size, uint64_t start, uint64_t stop)
+    int sf_want(sf_scan *scan, uint64_t need)
+    int sf_await(sf_scan *scan, uint64_t have, uint64_t size, uint64_t start, uint64_t stop)
+    int sf_too_long(const sf_framing *framing, sf_scan *scan, uint64_t length, uint64_t seen, uint64_t have,
+                    uint64_t size, uint64_t start, uint64_t stop)
+    int sf_refuse(sf_wrapped *out, int fault, uint64_t number, uint64_t limit)
+    int sf_skip_sized(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan)
+
+
+cdef int scan_own(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan) except -2:
+    """Ask the framing for the place of the next frame."""
+    cdef uint64_t whole, start, stop
+    own = <object>framing.context
+    answer = own.measure(<object>scan.owner)
+    if isinstance(answer, Need):
+        count = answer.count
+        if not isinstance(count, int) or not 0 < count <= PY_SSIZE_T_MAX:
+            raise errors.measure_error(own, answer)
+        return sf_want(scan, count)
+    if not isinstance(answer, Frame):
+        raise errors.measure_error(own, answer)
+    total, first, behind = answer
+    if behind is None:
+        behind = total
+    for number in (total, first, behind):
+        if not isinstance(number, int):
+            raise errors.measure_error(own, answer)
+    if not 0 < total <= PY_SSIZE_T_MAX or not 0 <= first <= behind <= total:
+        raise errors.measure_error(own, answer)
+    whole, start, stop = total, first, behind
+    if stop - start > framing.max_length:
+        return sf_too_long(framing, scan, stop - start, 1, size, whole, start, stop)
+    if whole > size:
+        return sf_await(scan, size, whole, start, stop)
+    return sf_found(scan, whole, start, stop)
+
+
+cdef int wrap_own(const sf_framing *framing, const uint8_t *payload, uint64_t size, sf_wrapped *out) except -2:
+    """Ask the framing for the frame of a payload."""
+    cdef bytes frame
+    own = <object>framing.context
+    if size > framing.max_length:
+        return sf_refuse(out, SF_WRAP_TOO_LONG, size, framing.max_length)
+    answer = own.wrap(new_bytes(payload, size))
+    frame = bytes(memoryview(answer))
+    out.body = <const uint8_t *>PyBytes_AS_STRING(frame)
+    out.body_size = PyBytes_GET_SIZE(frame)
+    out.object = <void *>frame
+    Py_INCREF(frame)
+    return 0
+
+
+cdef sf_kind own_kind
+own_kind.name = "own"
+own_kind.scan = scan_own
+own_kind.wrap = wrap_own
+own_kind.skip = sf_skip_sized
+own_kind.frames = NULL
+
+
 # ---- payload to frame ----
 
-cdef bytes join_frame(sf_wrapped *wrapped, const uint8_t *payload, Py_ssize_t size):
+cdef int wrap_payload(Plan plan, Py_buffer *view, sf_wrapped *wrapped, bint last, object index) except -1:
+    """Make what goes around a payload, or raise that it can't be sent; `release` ends its use."""
+    cdef bytes body
+    if sf_wrap_frame(&plan.c, <const uint8_t *>view.buf, view.len, wrapped) < 0:
+        raise errors.wrap_error(wrapped.fault, wrapped.number, wrapped.limit, index)
+    if last:
+        raise errors.wrap_error(SF_WRAP_LAST, 0, 0, index)
+    if wrapped.by != NULL:
+        body = new_bytes(NULL, wrapped.body_size)
+        sf_stuff(wrapped, <const uint8_t *>view.buf, view.len, <uint8_t *>PyBytes_AS_STRING(body))
+        wrapped.body = <const uint8_t *>PyBytes_AS_STRING(body)
+        wrapped.object = <void *>body
+        Py_INCREF(body)
+    return 0
+
+
+cdef void release(Py_buffer *view, sf_wrapped *wrapped) noexcept:
+    """Let go of a payload and of what was made of it."""
+    PyBuffer_Release(view)
+    Py_XDECREF(<PyObject *>wrapped.object)
+
+
+cdef Py_ssize_t frame_size(sf_wrapped *wrapped) noexcept:
+    """Return the size of a wrapped payload's frame."""
+    return wrapped.header_size + <Py_ssize_t>wrapped.body_size + wrapped.trailer_size
+
+
+cdef Py_ssize_t place_frame(uint8_t *target, sf_wrapped *wrapped) noexcept:
+    """Write the frame of a wrapped payload at `target`, which may overlap the payload; return its size."""
+    memmove(target + wrapped.header_size, wrapped.body, wrapped.body_size)
+    memcpy(target, wrapped.header, wrapped.header_size)
+    memcpy(target + wrapped.header_size + wrapped.body_size, wrapped.trailer, wrapped.trailer_size)
+    return frame_size(wrapped)
+
+
+cdef bytes join_frame(sf_wrapped *wrapped):
     """Return the frame of a wrapped payload."""
-    cdef Py_ssize_t rest = size - <Py_ssize_t>wrapped.replaced
-    cdef bytes frame = new_bytes(NULL, wrapped.header_size + rest + wrapped.trailer_size)
-    place_frame(<uint8_t *>PyBytes_AS_STRING(frame), wrapped, payload, size)
+    cdef bytes frame = new_bytes(NULL, frame_size(wrapped))
+    place_frame(<uint8_t *>PyBytes_AS_STRING(frame), wrapped)
     return frame
 
-
-cdef Py_ssize_t place_frame(uint8_t *target, sf_wrapped *wrapped, const uint8_t *payload,
-                                   Py_ssize_t size) noexcept:
-    """Write the frame of a wrapped payload at `target`, which may overlap the payload; return its size."""
-    cdef Py_ssize_t rest = size - <Py_ssize_t>wrapped.replaced
-    memmove(target + wrapped.header_size, payload + wrapped.replaced, rest)
-    memcpy(target, wrapped.header, wrapped.header_size)
-    memcpy(target + wrapped.header_size + rest, wrapped.trailer, wrapped.trailer_size)
-    return wrapped.header_size + rest + wrapped.trailer_size
 
 
 @cython.final
@@ -144,13 +247,13 @@ cdef class Encoder:
         """Return the frame of one payload, as bytes."""
         cdef Py_buffer view
         cdef sf_wrapped wrapped
+        wrapped.object = NULL
         hold(payload, &view, "payload", False)
         try:
-            if sf_wrap_frame(&self.plan.c, <const uint8_t *>view.buf, view.len, &wrapped) < 0:
-                raise errors.wrap_error(wrapped.fault, wrapped.number, wrapped.limit)
-            return join_frame(&wrapped, <const uint8_t *>view.buf, view.len)
+            wrap_payload(self.plan, &view, &wrapped, False, None)
+            return join_frame(&wrapped)
         finally:
-            PyBuffer_Release(&view)
+            release(&view, &wrapped)
 
     def encode_many(self, payloads):
         """Return the frames of all payloads of an iterable, one after the other, as bytes.
@@ -171,19 +274,15 @@ cdef class Encoder:
             for i in range(len(items)):
                 hold(items[i], &view, "payload", False)
                 try:
-                    if sf_wrap_frame(&self.plan.c, <const uint8_t *>view.buf, view.len, &wrapped) < 0:
-                        raise errors.wrap_error(wrapped.fault, wrapped.number, wrapped.limit, i)
-                    if last:
-                        raise errors.wrap_error(SF_WRAP_LAST, 0, 0, i)
+                    wrap_payload(self.plan, &view, &wrapped, last, i)
                     last = wrapped.last
-                    needed = wrapped.header_size + view.len - <Py_ssize_t>wrapped.replaced + wrapped.trailer_size
+                    needed = frame_size(&wrapped)
                     if needed > room - size:
                         room = size + needed + max(size, needed)
                         _PyBytes_Resize(&out, room)
-                    size += place_frame(<uint8_t *>PyBytes_AsString(out) + size, &wrapped,
-                                        <const uint8_t *>view.buf, view.len)
+                    size += place_frame(<uint8_t *>PyBytes_AsString(out) + size, &wrapped)
                 finally:
-                    PyBuffer_Release(&view)
+                    release(&view, &wrapped)
                 if not i & (SIGNAL_FRAMES - 1):
                     PyErr_CheckSignals()
             if size != room:
@@ -207,15 +306,13 @@ cdef class Encoder:
                 raise errors.offset_error(where, target.len)
             hold(payload, &view, "payload", False)
             try:
-                if sf_wrap_frame(&self.plan.c, <const uint8_t *>view.buf, view.len, &wrapped) < 0:
-                    raise errors.wrap_error(wrapped.fault, wrapped.number, wrapped.limit)
-                needed = wrapped.header_size + view.len - <Py_ssize_t>wrapped.replaced + wrapped.trailer_size
+                wrap_payload(self.plan, &view, &wrapped, False, None)
+                needed = frame_size(&wrapped)
                 if needed > target.len - where:
                     raise errors.too_small_error(needed, target.len - where)
-                return place_frame(<uint8_t *>target.buf + <Py_ssize_t>where, &wrapped, <const uint8_t *>view.buf,
-                                   view.len)
+                return place_frame(<uint8_t *>target.buf + <Py_ssize_t>where, &wrapped)
             finally:
-                PyBuffer_Release(&view)
+                release(&view, &wrapped)
         finally:
             PyBuffer_Release(&target)
 
@@ -245,6 +342,16 @@ cdef Block new_block(Py_ssize_t size):
         raise MemoryError
     block.size = size
     return block
+
+
+cdef Long new_long(sf_scan *scan, Plan plan, bytes head, bytes payload):
+    """Return the state of an overlong frame that is being passed over."""
+    cdef Long long = Long()
+    long.scan = scan[0]
+    long.plan = plan
+    long.head = head
+    long.payload = payload
+    return long
 
 
 @cython.final
@@ -284,14 +391,21 @@ cdef class Decoder:
     def need(self):
         """The least number of bytes missing for the next frame; 0 where next_frame() has an answer."""
         cdef sf_scan scan
-        cdef Py_ssize_t held = self.end - self.begin
+        cdef int status
         if self.fault is not None or self.ended:
             return 0
-        scan.ended = 0
-        scan.resume = self.resume
-        if sf_scan_frame(&self.plan.c, self.start(), held, &scan) == SF_NEED:
-            return scan.need
-        return 0
+        self.enter()
+        try:
+            if self.long is not None:
+                scan = self.long.scan
+                status = sf_skip_frame(self.start(), self.end - self.begin, &scan)
+            else:
+                scan.ended = 0
+                scan.resume = self.resume
+                status = self.run(self.start(), self.end - self.begin, &scan)
+            return scan.need if status == SF_NEED else 0
+        finally:
+            self.busy = False
 
     @property
     def buffered(self):
@@ -301,12 +415,12 @@ cdef class Decoder:
     @property
     def skipped(self):
         """The number of overlong frames that were skipped."""
-        return 0
+        return self.passed_over
 
     @property
     def position(self):
         """The stream offset of the next frame, in bytes; of the bad one after a fault."""
-        return self.at
+        return self.at - (self.long.scan.passed if self.long is not None else 0)
 
     def decode(self, data):
         """Feed `data` and return every frame that is now whole, as a list of bytes."""
@@ -319,8 +433,11 @@ cdef class Decoder:
                 if self.ended and view.len:
                     raise errors.ended_error()
                 self.lent = 0
+                if self.plan.own:
+                    self.source = memoryview(data).cast("B").toreadonly()
                 return self.decode_bytes(<const uint8_t *>view.buf, view.len)
             finally:
+                self.source = None
                 PyBuffer_Release(&view)
         finally:
             self.busy = False
@@ -440,9 +557,9 @@ cdef class Decoder:
     cdef int check(self) except -1:
         """Raise the fault that was found, if any."""
         if self.fault is not None:
-            if self.fault[0]:
+            if self.fault[0] > 0:
                 raise errors.scan_error(*self.fault)
-            raise errors.incomplete_error(*self.fault[1:])
+            raise (errors.own_error if self.fault[0] else errors.incomplete_error)(*self.fault[1:])
         return 0
 
     cdef const uint8_t *start(self) noexcept:
@@ -454,41 +571,159 @@ cdef class Decoder:
         self.plan = plan
         self.resume = self.least = self.whole = 0
 
-    cdef int look(self, sf_scan *scan, Py_ssize_t used) noexcept:
-        """Look for a frame `used` bytes behind the first byte held."""
-        cdef Py_ssize_t held = self.end - self.begin - used
+    cdef int run(self, const uint8_t *data, Py_ssize_t size, sf_scan *scan) except -2:
+        """Look for one frame at `data`, which lies in the store or in `source`."""
+        cdef Block block = self.block
+        if not self.plan.own:
+            return sf_scan_frame(&self.plan.c, data, size, scan)
+        self.own_fault = None
+        if not size:
+            return sf_want(scan, 1)
+        if block is not None and block.data <= data < block.data + block.size:
+            block.offset = data - block.data
+            view = memoryview(block).toreadonly()[:size]
+        else:
+            view = self.source[len(self.source) - size:]
+        scan.owner = <void *>view
+        try:
+            return sf_scan_frame(&self.plan.c, data, size, scan)
+        except errors.MalformedFrameError as error:
+            self.own_fault = (str(error), error.header)
+            return SF_FAULT
+
+    cdef void await_more(self, sf_scan *scan, Py_ssize_t held) noexcept:
+        """Note what a scan of an unfinished frame found. Another one is of use once `least` bytes are here: a
+        fault may show with any byte, but in the payload of a frame of known size."""
+        self.resume = scan.resume
+        self.whole = scan.size
+        self.least = held + (scan.need if self.plan.c.context != NULL else 1)
+        if scan.size:
+            self.least = max(self.least, min(scan.stop + 1, scan.size))
+
+    cdef int look(self, sf_scan *scan) except -2:
+        """Look for the next frame in what is held."""
+        cdef Py_ssize_t held = self.end - self.begin
         cdef int status
         if not held or <uint64_t>held < self.least:
-            scan.need = self.whole - held if held else 0
-            scan.size = self.whole
             return SF_NEED
         scan.ended = 0
         scan.resume = self.resume
-        status = sf_scan_frame(&self.plan.c, self.start() + used, held, scan)
+        status = self.run(self.start(), held, scan)
         if status == SF_NEED:
-            self.remember(scan)
+            self.await_more(scan, held)
         else:
             self.resume = self.least = self.whole = 0
         return status
 
-    cdef void remember(self, sf_scan *scan) noexcept:
-        """Keep what a scan that needs more bytes has found out.
-
-        Of a known frame nothing more can be said before its payload is here; a fault in what closes
-        it shows with the first byte of that.
-        """
-        self.resume = scan.resume
-        self.whole = scan.size
-        self.least = 0 if not scan.size else scan.size if scan.stop == scan.size else scan.stop + 1
-
-    cdef int record(self, sf_scan *scan, const uint8_t *data, uint64_t position) except -1:
+    cdef int record(self, sf_scan *scan, const uint8_t *data, Py_ssize_t size, uint64_t position) except -1:
         """Keep the fault of the frame at `data`, at that position in the stream, and no bytes."""
-        self.fault = (scan.fault, scan.number, scan.limit, position, scan.seen,
-                      new_bytes(data, min(scan.seen, CONTEXT)))
+        cdef bytes header
+        if self.own_fault is not None:
+            self.fault = (-1, self.own_fault[0], position, self.own_fault[1])
+        else:
+            header = new_bytes(data, min(size, CONTEXT))
+            if self.long is not None:
+                header = (self.long.head + header)[:CONTEXT]
+                position -= self.long.scan.passed
+            self.fault = (scan.fault, scan.number, scan.limit, position, scan.seen, header[:scan.seen])
         self.at = position
+        self.long = None
         self.block = None
         self.begin = self.end = self.lent = 0
         return 0
+
+    cdef int begin_long(self, sf_scan *scan, const uint8_t *data) except -1:
+        """Begin to pass over an overlong frame."""
+        cdef bytes payload = None
+        if scan.by.overlong == SF_OVERLONG_TRUNCATE:
+            payload = new_bytes(data + scan.start, scan.by.max_length)
+        self.long = new_long(scan, self.plan, b"", payload)
+        return 0
+
+    cdef int pass_long(self, const uint8_t *data, Py_ssize_t size, bint ended, list out, sf_scan *scan) except -2:
+        """Pass over more of an overlong frame: scan.size bytes are done with."""
+        cdef Long long = self.long
+        cdef bytes head
+        cdef int status
+        scan[0] = long.scan
+        scan.ended = ended
+        status = sf_skip_frame(data, size, scan)
+        if status == SF_FAULT:
+            return status
+        head = long.head
+        if len(head) < CONTEXT:
+            head += new_bytes(data, min(scan.size, CONTEXT - len(head)))
+        if status == SF_FRAME:
+            if long.payload is not None:
+                out.append(long.payload)
+            else:
+                self.passed_over += 1
+            self.long = None
+            return status
+        self.long = new_long(scan, long.plan, head, long.payload)
+        return status
+
+    cdef int harvest(self, const uint8_t *data, Py_ssize_t size, Py_ssize_t limit, uint64_t room, list out,
+                     Py_ssize_t *used, sf_scan *scan) except -2:
+        """Append the payloads of the frames from `data` on, at most `limit` or about `room` bytes of them;
+        `used` bytes are done with. What is known of the first frame, and of the one that is not whole
+        at last, is in the decoder."""
+        cdef Py_ssize_t at = 0, count = 0
+        cdef int status = SF_FRAME
+        if self.plan.c.kind.frames != NULL and self.long is None and not self.least and <uint64_t>size <= room:
+            at = self.take_whole(out, data, size, limit - len(out))
+        while len(out) < limit and <uint64_t>at < room:
+            if self.long is not None:
+                status = self.pass_long(data + at, size - at, False, out, scan)
+                if status == SF_FAULT:
+                    break
+                at += scan.size
+                if status == SF_NEED:
+                    scan.size = 0
+                    break
+                continue
+            if at == size or <uint64_t>(size - at) < self.least:
+                scan.need = self.least - (size - at) if at < size else 0
+                scan.size = self.whole
+                status = SF_NEED
+                break
+            scan.ended = 0
+            scan.resume = self.resume
+            status = self.run(data + at, size - at, scan)
+            if status == SF_FRAME:
+                out.append(payload_of(scan, data + at))
+                at += scan.size
+                self.resume = self.least = self.whole = 0
+                count += 1
+                if not count & (SIGNAL_FRAMES - 1):
+                    PyErr_CheckSignals()
+            elif status == SF_LONG:
+                self.begin_long(scan, data + at)
+                self.resume = self.least = self.whole = 0
+            else:
+                if status == SF_NEED:
+                    self.await_more(scan, size - at)
+                break
+        used[0] = at
+        return status
+
+    cdef Py_ssize_t take_whole(self, list out, const uint8_t *data, Py_ssize_t size, Py_ssize_t limit) except -1:
+        """Append the payloads of the whole, good frames from `data` on; return the bytes that they take."""
+        cdef sf_span spans[64]
+        cdef size_t found = 64, i, most
+        cdef uint64_t used
+        cdef Py_ssize_t taken = 0, rounds = 0
+        while found == 64 and limit:
+            most = min(limit, 64)
+            found = self.plan.c.kind.frames(&self.plan.c, data + taken, size - taken, spans, most, &used)
+            for i in range(found):
+                out.append(new_bytes(data + taken + spans[i].start, spans[i].stop - spans[i].start))
+            taken += used
+            limit -= found
+            rounds += 1
+            if not rounds & 63:
+                PyErr_CheckSignals()
+        return taken
 
     cdef int make_room(self, Py_ssize_t extra, Py_ssize_t size) except -1:
         """Have room for `extra` bytes behind those held, in a block of `size` bytes if in a new one."""
@@ -570,6 +805,7 @@ cdef class Decoder:
         self.begin = self.end = self.lent = 0
         self.resume = self.least = self.whole = 0
         self.block = None
+        self.long = None
         return rest
 
     cdef void tidy(self) noexcept:
@@ -590,14 +826,20 @@ cdef class Decoder:
         """Take the next frame off what is held, or return None."""
         cdef sf_scan scan
         cdef bytes frame
-        cdef int status = self.look(&scan, 0)
+        cdef list frames
+        cdef int status = SF_LONG
+        if self.long is None:
+            status = self.look(&scan)
         if status == SF_FRAME:
-            frame = new_bytes(self.start() + scan.start, scan.stop - scan.start)
+            frame = payload_of(&scan, self.start())
             self.skip(scan.size)
             return frame
         if status == SF_FAULT:
-            self.record(&scan, self.start(), self.at)
+            self.record(&scan, self.start(), self.end - self.begin, self.at)
             self.check()
+        if status == SF_LONG:
+            frames = self.take_many(1, UINT64_MAX)
+            return frames[0] if frames else None
         self.tidy()
         return None
 
@@ -605,19 +847,18 @@ cdef class Decoder:
         """Take at most `limit` frames, or about `room` bytes of them, off what is held."""
         cdef list out = []
         cdef sf_scan scan
-        cdef Py_ssize_t used = 0, count = 0
-        cdef int status = SF_FRAME
-        while count < limit and <uint64_t>used < room:
-            status = self.look(&scan, used)
-            if status != SF_FRAME:
-                break
-            out.append(new_bytes(self.start() + used + scan.start, scan.stop - scan.start))
-            used += scan.size
-            count += 1
-            if not count & (SIGNAL_FRAMES - 1):
-                PyErr_CheckSignals()
+        cdef Py_ssize_t used, held = self.end - self.begin
+        cdef int status
+        cdef Long long = self.long
+        cdef uint64_t resume = self.resume, least = self.least, whole = self.whole, passed_over = self.passed_over
+        try:
+            status = self.harvest(self.start(), held, limit, room, out, &used, &scan)
+            if status == SF_FAULT:
+                self.record(&scan, self.start() + used, held - used, self.at + used)
+        except BaseException:
+            self.restore(held, long, resume, least, whole, passed_over)
+            raise
         if status == SF_FAULT:
-            self.record(&scan, self.start() + used, self.at + used)
             if not out:
                 self.check()
             return out
@@ -632,123 +873,112 @@ cdef class Decoder:
         cut needs."""
         cdef list out = []
         cdef sf_scan scan
-        cdef Py_ssize_t held = self.end - self.begin, used = 0, taken = 0, piece, count = 0
-        cdef uint64_t resume = self.resume, least = self.least, whole = self.whole
+        cdef Py_ssize_t held = self.end - self.begin, used = 0, more = 0, taken = 0, piece
         cdef int status = SF_NEED
+        cdef Long long = self.long
+        cdef uint64_t resume = self.resume, least = self.least, whole = self.whole, passed_over = self.passed_over
         try:
             while used < held:
-                status = self.look(&scan, used)
-                if status == SF_FRAME:
-                    out.append(new_bytes(self.start() + used + scan.start, scan.stop - scan.start))
-                    used += scan.size
-                    count += 1
-                    if not count & (SIGNAL_FRAMES - 1):
-                        PyErr_CheckSignals()
-                elif status == SF_FAULT or taken == size:
+                status = self.harvest(self.start() + used, self.end - self.begin - used, PY_SSIZE_T_MAX if not taken
+                                      else len(out) + 1, UINT64_MAX, out, &more, &scan)
+                used += more
+                if status == SF_FAULT:
+                    self.record(&scan, self.start() + used, self.end - self.begin - used, self.at + used)
                     break
-                else:
+                if status == SF_NEED and used < held:
+                    if taken == size:
+                        break
                     piece = scan.need
                     if not scan.size:
                         piece = max(piece, 512 + taken)
                     piece = min(piece, size - taken)
                     self.append(data + taken, piece)
                     taken += piece
-            if used < held:
-                # All of `data` is held, or the fault is in what is held.
+            if status != SF_FAULT and used >= held:
+                # Nothing held is left: on with `data` where it lies.
+                taken = used - held
+                status = self.harvest(data + taken, size - taken, PY_SSIZE_T_MAX, UINT64_MAX, out, &more, &scan)
+                taken += more
                 if status == SF_FAULT:
-                    self.record(&scan, self.start() + used, self.at + used)
-                    if not out:
-                        self.check()
+                    self.record(&scan, data + taken, size - taken, self.at + held + taken)
                 else:
-                    self.begin += used
-                    self.at += used
-                    self.tidy()
-                return out
-            taken = used - held
-            if self.plan.c.kind.frames != NULL:
-                taken += self.take_whole(out, data + taken, size - taken)
-            scan.ended = 0
-            while True:
-                scan.resume = 0
-                status = sf_scan_frame(&self.plan.c, data + taken, size - taken, &scan) if taken < size else SF_NEED
-                if status != SF_FRAME:
-                    break
-                out.append(new_bytes(data + taken + scan.start, scan.stop - scan.start))
-                taken += scan.size
-                count += 1
-                if not count & (SIGNAL_FRAMES - 1):
-                    PyErr_CheckSignals()
-            if status == SF_FAULT:
-                self.record(&scan, data + taken, self.at + held + taken)
-                if not out:
-                    self.check()
-                return out
-            self.keep(data + taken, size - taken)
-            self.at += held + taken
-            if taken < size:
-                self.remember(&scan)
-            else:
-                self.resume = self.least = self.whole = 0
-            return out
+                    self.keep(data + taken, size - taken)
+                    self.at += held + taken
+            elif status != SF_FAULT:
+                self.begin += used
+                self.at += used
+                self.tidy()
         except BaseException:
-            if self.fault is None:
-                self.end = self.begin + held
-                self.resume = resume
-                self.least = least
-                self.whole = whole
+            self.restore(held, long, resume, least, whole, passed_over)
             raise
-
-    cdef Py_ssize_t take_whole(self, list out, const uint8_t *data, Py_ssize_t size) except -1:
-        """Append the payloads of the whole, good frames from data[0] on; return the bytes that they take."""
-        cdef sf_span spans[64]
-        cdef size_t found = 64, i
-        cdef uint64_t used
-        cdef Py_ssize_t taken = 0, rounds = 0
-        while found == 64:
-            found = self.plan.c.kind.frames(&self.plan.c, data + taken, size - taken, spans, 64, &used)
-            for i in range(found):
-                out.append(new_bytes(data + taken + spans[i].start, spans[i].stop - spans[i].start))
-            taken += used
-            rounds += 1
-            if not rounds & 63:
-                PyErr_CheckSignals()
-        return taken
+        if status == SF_FAULT and not out:
+            self.check()
+        return out
 
     cdef list close(self):
         """End the stream: return its last frames, or raise that one is cut off."""
-        cdef Block block = self.block
-        cdef Py_ssize_t begin = self.begin, end = self.end, held
-        cdef uint64_t position = self.at
-        cdef list out
+        cdef list out = []
         cdef sf_scan scan
+        cdef Py_ssize_t held = self.end - self.begin, used = 0
         cdef int status
+        cdef Long long = self.long
+        cdef uint64_t resume = self.resume, least = self.least, whole = self.whole, passed_over = self.passed_over
         if self.ended:
             return []
         try:
-            out = self.take_many(PY_SSIZE_T_MAX, UINT64_MAX)
-            if self.fault is not None:
-                return out
-            held = self.end - self.begin
-            scan.ended = 1
-            scan.resume = self.resume
-            status = sf_scan_frame(&self.plan.c, self.start(), held, &scan)
-            if status == SF_FRAME:
-                out.append(new_bytes(self.start() + scan.start, scan.stop - scan.start))
-                self.at += scan.size
-                self.keep(NULL, 0)
-            elif status == SF_FAULT:
-                self.record(&scan, self.start(), self.at)
-            elif held:
-                self.fault = (0, new_bytes(self.start(), min(held, CONTEXT)), held, scan.need, self.at)
+            status = self.harvest(self.start(), held, PY_SSIZE_T_MAX, UINT64_MAX, out, &used, &scan)
+            if status == SF_NEED:
+                status = self.last(self.start() + used, held - used, out, &scan)
+                if status != SF_FAULT:
+                    used += scan.size
+            if status == SF_FAULT:
+                self.record(&scan, self.start() + used, held - used, self.at + used)
+            else:
+                if status == SF_NEED and (held > used or self.long is not None) and scan.need:
+                    self.fault = self.cut_off(self.start() + used, held - used, scan.need, self.at + used)
+                    self.begin += used
+                else:
+                    self.keep(NULL, 0)
+                self.at += used
         except BaseException:
-            if self.fault is None:
-                self.block = block
-                self.begin = begin
-                self.end = end
-                self.at = position
-                self.resume = self.least = self.whole = 0
+            self.restore(held, long, resume, least, whole, passed_over)
             raise
         self.ended = True
         if not out:
             self.check()
         return out
+
+    cdef int last(self, const uint8_t *data, Py_ssize_t size, list out, sf_scan *scan) except -2:
+        """Look for the frame that the end of the stream makes of what is left; scan.size bytes are done with."""
+        cdef int status = SF_LONG
+        if self.long is None:
+            scan.ended = 1
+            scan.resume = self.resume
+            status = self.run(data, size, scan)
+            if status == SF_FRAME:
+                out.append(payload_of(scan, data))
+            elif status == SF_LONG:
+                self.begin_long(scan, data)
+            elif status == SF_NEED:
+                scan.size = 0
+        if status == SF_LONG:
+            status = self.pass_long(data, size, True, out, scan)
+        return status
+
+    cdef tuple cut_off(self, const uint8_t *data, Py_ssize_t size, uint64_t need, uint64_t position):
+        """Return the fault of a stream that ended inside the frame that `data` is of."""
+        cdef bytes partial = new_bytes(data, min(size, CONTEXT))
+        if self.long is None:
+            return (0, partial, size, need, position)
+        return (0, (self.long.head + partial)[:CONTEXT], size + self.long.scan.passed, need,
+                position - self.long.scan.passed)
+
+    cdef void restore(self, Py_ssize_t held, Long long, uint64_t resume, uint64_t least, uint64_t whole,
+                      uint64_t passed_over) noexcept:
+        """Be as before a call that failed: all that was held then still is."""
+        self.end = self.begin + held
+        self.long = long
+        self.resume = resume
+        self.least = least
+        self.whole = whole
+        self.passed_over = passed_over

@@ -16,8 +16,8 @@ from libc.errno cimport EAGAIN, EINTR
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
-from .codec cimport (SF_FAULT, SF_FRAME, SF_NEED, SF_WRAP_LAST, Decoder, Plan, hold, join_frame, new_bytes,
-                     place_frame, plan_of, sf_scan, sf_scan_frame, sf_wrap_frame, sf_wrapped)
+from .codec cimport (SF_FAULT, SF_FRAME, SF_LONG, SF_NEED, Decoder, Plan, frame_size, hold, join_frame, new_bytes,
+                     payload_of, place_frame, plan_of, release, sf_scan, sf_wrapped, wrap_payload)
 
 from .. import errors, transport
 from ..transport import UNSET
@@ -28,6 +28,7 @@ cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject **value, Py_ssize_t size) except -1
     void Py_CLEAR(PyObject *value)
     void Py_DECREF(PyObject *value)
+    void Py_XDECREF(PyObject *value)
     Py_ssize_t PY_SSIZE_T_MAX
     int PY_LOCK_ACQUIRED, PY_LOCK_INTR
     int PyThread_acquire_lock_timed(PyThread_type_lock lock, long long microseconds, int interruptible) nogil
@@ -81,7 +82,7 @@ cdef enum:
     RECEIVE = 65536      # bytes asked of a receive
     LARGE = 65536        # missing payload bytes that are worth a receive straight into place
     GATHER = 65536       # bytes of small frames for one send
-    SMALL = 16384        # payloads up to this size are copied behind their headers
+    SMALL = 16384        # frames up to this size are gathered
     SINGLE = 2048        # so is a payload sent alone, up to this size of frame
     BATCH = 1024         # frames for one send
     MANY = 1 << 20       # bytes of frames that recv_many() returns, about
@@ -235,7 +236,7 @@ cdef class Connection:
         try:
             hold(payload, &view, "payload", False)
             try:
-                self.send_frame(<const uint8_t *>view.buf, view.len, deadline)
+                self.send_frame(&view, deadline)
             finally:
                 PyBuffer_Release(&view)
         finally:
@@ -445,12 +446,12 @@ cdef class Connection:
                 frame = self.receive_large(deadline)
                 if frame is not None:
                     return frame
+            if self.rest:
+                return self.rest.pop(0)
             decoder.check()
             frame = decoder.take()
             if frame is not None:
                 return frame
-            if self.rest:
-                return self.rest.pop(0)
             if decoder.ended:
                 raise errors.end_of_stream(decoder.at)
             if not self.begin_large() and not self.fill(deadline):
@@ -463,10 +464,11 @@ cdef class Connection:
         self.use(self.plan)
         self.fold()
         while True:
+            if self.rest:
+                frames, self.rest = self.rest[:limit], self.rest[limit:]
+                return frames
             decoder.check()
             frames = decoder.take_many(limit, MANY)
-            if not frames and self.rest:
-                frames, self.rest = self.rest[:limit], self.rest[limit:]
             if frames:
                 return frames
             if decoder.ended:
@@ -485,12 +487,25 @@ cdef class Connection:
         self.use(plan)
         self.fold()
         while True:
+            if self.rest:
+                frame = self.rest[0]
+                size = PyBytes_GET_SIZE(frame)
+                if size > room:
+                    raise errors.too_small_error(size, room)
+                memcpy(target, PyBytes_AS_STRING(frame), size)
+                self.rest.pop(0)
+                return size
             decoder.check()
-            status = decoder.look(&scan, 0)
+            status = SF_LONG if decoder.long is not None else decoder.look(&scan)
             if status == SF_FAULT:
-                decoder.record(&scan, decoder.start(), decoder.at)
+                decoder.record(&scan, decoder.start(), decoder.end - decoder.begin, decoder.at)
                 decoder.check()
-            if status == SF_FRAME or self.known(&scan):
+            if status == SF_LONG or status == SF_FRAME and scan.by != NULL:
+                frame = decoder.take()
+                if frame is not None:
+                    self.rest = [frame]
+                    continue
+            elif status == SF_FRAME or self.known(&scan):
                 size = scan.stop - scan.start
                 if size > room:
                     raise errors.too_small_error(size, room)
@@ -503,27 +518,19 @@ cdef class Connection:
                     if not decoder.ended:
                         return size
                     continue
-            if self.rest:
-                frame = self.rest[0]
-                size = PyBytes_GET_SIZE(frame)
-                if size > room:
-                    raise errors.too_small_error(size, room)
-                memcpy(target, PyBytes_AS_STRING(frame), size)
-                self.rest.pop(0)
-                return size
             if decoder.ended:
                 raise errors.end_of_stream(decoder.at)
             if not self.fill(deadline):
                 self.end()
 
-    cdef bint known(self, sf_scan *scan) noexcept:
+    cdef bint known(self, sf_scan *scan) except -1:
         """Say whether the unfinished frame's size is known; then `scan` tells where its payload lies."""
         cdef Decoder decoder = self.decoder
         if not decoder.whole:
             return False
         scan.ended = 0
         scan.resume = decoder.resume
-        return sf_scan_frame(&decoder.plan.c, decoder.start(), decoder.end - decoder.begin, scan) == SF_NEED
+        return decoder.run(decoder.start(), decoder.end - decoder.begin, scan) == SF_NEED
 
     cdef bint straight(self, sf_scan *scan, Py_ssize_t least) noexcept:
         """Say whether the rest of a known frame is all payload, of `least` bytes or more."""
@@ -685,29 +692,25 @@ cdef class Connection:
             self.tail_at += outgoing.sent
         return 0
 
-    cdef int wrap(self, const uint8_t *payload, Py_ssize_t size, sf_wrapped *wrapped, bint last, object at) except -1:
-        """Make what goes around a payload, or raise that it can't be sent."""
-        if sf_wrap_frame(&self.plan.c, payload, size, wrapped) < 0:
-            raise errors.wrap_error(wrapped.fault, wrapped.number, wrapped.limit, at)
-        if last:
-            raise errors.wrap_error(SF_WRAP_LAST, 0, 0, at)
-        return 0
-
-    cdef int send_frame(self, const uint8_t *payload, Py_ssize_t size, int64_t deadline) except -1:
+    cdef int send_frame(self, Py_buffer *view, int64_t deadline) except -1:
         """Send one frame."""
         cdef sf_wrapped wrapped
         cdef uint8_t small[SINGLE]
         cdef iovec pieces[3]
-        self.wrap(payload, size, &wrapped, self.last, None)
-        self.send_tail(deadline)
-        if wrapped.header_size + size + wrapped.trailer_size <= SINGLE:
-            pieces[0].iov_base = small
-            pieces[0].iov_len = place_frame(small, &wrapped, payload, size)
-            self.push(pieces, 1, False, deadline)
-        else:
-            enclose(pieces, &wrapped, payload, size)
-            self.push(pieces, 3, False, deadline)
-        self.last = wrapped.last
+        wrapped.object = NULL
+        try:
+            wrap_payload(self.plan, view, &wrapped, self.last, None)
+            self.send_tail(deadline)
+            if frame_size(&wrapped) <= SINGLE:
+                pieces[0].iov_base = small
+                pieces[0].iov_len = place_frame(small, &wrapped)
+                self.push(pieces, 1, False, deadline)
+            else:
+                enclose(pieces, &wrapped)
+                self.push(pieces, 3, False, deadline)
+            self.last = wrapped.last
+        finally:
+            Py_XDECREF(<PyObject *>wrapped.object)
         return 0
 
     cdef int check_payloads(self, tuple payloads) except -1:
@@ -717,11 +720,12 @@ cdef class Connection:
         cdef Py_ssize_t i
         cdef bint last = self.last
         for i in range(len(payloads)):
+            wrapped.object = NULL
             hold(payloads[i], &view, "payload", False)
             try:
-                self.wrap(<const uint8_t *>view.buf, view.len, &wrapped, last, i)
+                wrap_payload(self.plan, &view, &wrapped, last, i)
             finally:
-                PyBuffer_Release(&view)
+                release(&view, &wrapped)
             last = wrapped.last
             if not i & 4095:
                 PyErr_CheckSignals()
@@ -729,7 +733,7 @@ cdef class Connection:
 
     cdef int send_frames(self, object source, bint whole, int64_t deadline) except -1:
         """Send the frames of an iterator's payloads; `whole`: once a byte was sent, all are taken."""
-        cdef uint8_t *buffer = <uint8_t *>PyMem_Malloc(GATHER + SMALL + 1024)
+        cdef uint8_t *buffer = <uint8_t *>PyMem_Malloc(GATHER + SMALL)
         cdef Py_ssize_t at = 0, count
         cdef bint begun = False
         if buffer == NULL:
@@ -770,22 +774,23 @@ cdef class Connection:
             except BaseException as error:
                 broken = error
                 break
+            wrapped.object = NULL
             hold(item, &view, "payload", False)
             try:
-                self.wrap(<const uint8_t *>view.buf, view.len, &wrapped, last, at + frames)
+                wrap_payload(self.plan, &view, &wrapped, last, at + frames)
                 frames += 1
                 last = wrapped.last
-                if view.len <= SMALL:
-                    gathered += place_frame(buffer + gathered, &wrapped, <const uint8_t *>view.buf, view.len)
+                if frame_size(&wrapped) <= SMALL:
+                    gathered += place_frame(buffer + gathered, &wrapped)
                     continue
-                enclose(pieces + 1, &wrapped, <const uint8_t *>view.buf, view.len)
+                enclose(pieces + 1, &wrapped)
                 pieces[0].iov_base = buffer
                 pieces[0].iov_len = gathered
                 self.push(pieces, 4, taken, deadline)
                 self.last = last
                 return frames
             finally:
-                PyBuffer_Release(&view)
+                release(&view, &wrapped)
         if frames:
             pieces[0].iov_base = buffer
             pieces[0].iov_len = gathered
@@ -803,13 +808,14 @@ cdef class Connection:
         try:
             parts = [self.tail[self.tail_at:]]
             for item in source:
+                wrapped.object = NULL
                 hold(item, &view, "payload", False)
                 try:
-                    self.wrap(<const uint8_t *>view.buf, view.len, &wrapped, self.last, None)
-                    parts.append(join_frame(&wrapped, <const uint8_t *>view.buf, view.len))
+                    wrap_payload(self.plan, &view, &wrapped, self.last, None)
+                    parts.append(join_frame(&wrapped))
                     self.last = wrapped.last
                 finally:
-                    PyBuffer_Release(&view)
+                    release(&view, &wrapped)
             self.tail = b"".join(parts)
             self.tail_at = 0
         except BaseException:
@@ -818,12 +824,12 @@ cdef class Connection:
         return 0
 
 
-cdef void enclose(iovec *pieces, sf_wrapped *wrapped, const uint8_t *payload, Py_ssize_t size) noexcept:
+cdef void enclose(iovec *pieces, sf_wrapped *wrapped) noexcept:
     """Lay out a frame in three pieces, its payload where it is."""
     pieces[0].iov_base = wrapped.header
     pieces[0].iov_len = wrapped.header_size
-    pieces[1].iov_base = <void *>(payload + wrapped.replaced)
-    pieces[1].iov_len = size - wrapped.replaced
+    pieces[1].iov_base = <void *>wrapped.body
+    pieces[1].iov_len = wrapped.body_size
     pieces[2].iov_base = wrapped.trailer
     pieces[2].iov_len = wrapped.trailer_size
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, final
 from .. import errors
 from ..errors import CONTEXT, Fault
 from ..framings import Framing
-from .kinds import FAULT, FRAME, NEED, Kind, Refusal, Scan, Wrapped, kind_of
+from .kinds import FAULT, FRAME, LONG, NEED, TOP, Kind, Long, Own, Refusal, Scan, Wrapped, kind_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -62,8 +62,10 @@ def compiled(framing: Any) -> Kind:
 
 def join_frame(wrapped: Wrapped, payload: bytes) -> bytes:
     """Return the frame of a wrapped payload."""
-    header, replaced, trailer, _ = wrapped
-    return header + (payload[replaced:] if replaced else payload) + trailer
+    header, replaced, trailer, _, body = wrapped
+    if body is None:
+        body = payload[replaced:] if replaced else payload
+    return header + body + trailer
 
 
 @final
@@ -112,7 +114,7 @@ class Encoder:
             except Refusal as refusal:
                 raise errors.wrap_error(refusal.fault, refusal.number, refusal.limit, i) from None
             last = wrapped.last
-            parts += wrapped.header, data[wrapped.replaced:], wrapped.trailer
+            parts.append(join_frame(wrapped, data))
         return b"".join(parts)
 
     def encode_into(self, payload: Buffer, buffer: Buffer, offset: int = 0) -> int:
@@ -149,8 +151,8 @@ class Decoder:
     was, with nothing of the new bytes taken. Not to be shared by threads without a lock.
     """
 
-    __slots__ = ("_at", "_begin", "_busy", "_ended", "_fault", "_framing", "_kind", "_least", "_lent",
-                 "_resume", "_store", "_whole")
+    __slots__ = ("_at", "_begin", "_busy", "_ended", "_fault", "_framing", "_kind", "_least", "_lent", "_long",
+                 "_own_fault", "_passed_over", "_resume", "_store", "_whole")
 
     def __init__(self, framing: Framing) -> None:
         if hasattr(self, "_kind"):
@@ -163,6 +165,9 @@ class Decoder:
         self._at = 0
         self._lent: bytearray | None = None  # the memory that get_buffer() lent
         self._fault: tuple[Any, ...] | None = None
+        self._own_fault: tuple[str, bytes] | None = None
+        self._long: Long | None = None
+        self._passed_over = 0
         self._busy = self._ended = False
 
     @property
@@ -185,10 +190,20 @@ class Decoder:
         """The least number of bytes missing for the next frame; 0 where next_frame() has an answer."""
         if self._fault is not None or self._ended:
             return 0
-        scan = Scan()
-        scan.resume = self._resume
-        status = self._kind.scan(self._store, self._begin, len(self._store), False, scan)
-        return scan.need if status == NEED else 0
+        self._enter()
+        try:
+            if self._long is not None:
+                scan = self._long.scan.copy()
+                kind = scan.by
+                assert kind is not None
+                status = kind.skip(self._store, self._begin, len(self._store), False, scan)
+            else:
+                scan = Scan()
+                scan.resume = self._resume
+                status = self._run(self._store, self._begin, len(self._store), scan)
+            return scan.need if status == NEED else 0
+        finally:
+            self._busy = False
 
     @property
     def buffered(self) -> int:
@@ -198,12 +213,12 @@ class Decoder:
     @property
     def skipped(self) -> int:
         """The number of overlong frames that were skipped."""
-        return 0
+        return self._passed_over
 
     @property
     def position(self) -> int:
         """The stream offset of the next frame, in bytes; of the bad one after a fault."""
-        return self._at
+        return self._at - (self._long.scan.passed if self._long is not None else 0)
 
     def decode(self, data: Buffer) -> list[bytes]:
         """Feed `data` and return every frame that is now whole, as a list of bytes."""
@@ -326,9 +341,9 @@ class Decoder:
     def _check(self) -> None:
         """Raise the fault that was found, if any."""
         if self._fault is not None:
-            if self._fault[0]:
+            if self._fault[0] > 0:
                 raise errors.scan_error(*self._fault)
-            raise errors.incomplete_error(*self._fault[1:])
+            raise (errors.own_error if self._fault[0] else errors.incomplete_error)(*self._fault[1:])
 
     def _use(self, kind: Kind) -> None:
         """Read what is held, and all that follows, by another framing."""
@@ -340,52 +355,154 @@ class Decoder:
         self._store = bytearray()
         self._begin = 0
         self._lent = None
+        self._long = None
         self._resume = self._least = self._whole = 0
 
-    def _look(self, scan: Scan, used: int) -> int:
-        """Look for a frame `used` bytes behind the first byte held."""
-        begin = self._begin + used
+    def _run(self, data: bytes | bytearray, begin: int, end: int, scan: Scan) -> int:
+        """Look for one frame at data[begin]."""
+        self._own_fault = None
+        try:
+            return self._kind.scan(data, begin, end, False, scan)
+        except errors.MalformedFrameError as error:
+            self._own_fault = (str(error), error.header)
+            return FAULT
+
+    def _await_more(self, scan: Scan, held: int) -> None:
+        """Note what a scan of an unfinished frame found. Another one is of use once `least` bytes are here: a
+        fault may show with any byte, but in the payload of a frame of known size."""
+        self._resume = scan.resume
+        self._whole = scan.size
+        self._least = held + (scan.need if isinstance(self._kind, Own) else 1)
+        if scan.size:
+            self._least = max(self._least, min(scan.stop + 1, scan.size))
+
+    def _look(self, scan: Scan) -> int:
+        """Look for the next frame in what is held."""
+        begin = self._begin
         held = len(self._store) - begin
         if not held or held < self._least:
             return NEED
         scan.resume = self._resume
-        status = self._kind.scan(self._store, begin, begin + held, False, scan)
+        status = self._run(self._store, begin, begin + held, scan)
         if status == NEED:
-            self._remember(scan)
+            self._await_more(scan, held)
         else:
             self._resume = self._least = self._whole = 0
         return status
 
-    def _remember(self, scan: Scan) -> None:
-        """Keep what a scan that needs more bytes has found out.
-
-        Of a known frame nothing more can be said before its payload is here; a fault in what closes
-        it shows with the first byte of that.
-        """
-        self._resume = scan.resume
-        self._whole = scan.size
-        self._least = 0 if not scan.size else scan.size if scan.stop == scan.size else scan.stop + 1
-
     def _record(self, scan: Scan, data: bytes | bytearray, begin: int, position: int) -> None:
         """Keep the fault of the frame at data[begin], at that position in the stream, and no bytes."""
-        header = bytes(data[begin:begin + min(scan.seen, CONTEXT)])
-        self._fault = (scan.fault, scan.number, scan.limit, position, scan.seen, header)
+        if self._own_fault is not None:
+            self._fault = (-1, self._own_fault[0], position, self._own_fault[1])
+        else:
+            header = bytes(data[begin:begin + CONTEXT])
+            if self._long is not None:
+                header = (self._long.head + header)[:CONTEXT]
+                position -= self._long.scan.passed
+            self._fault = (scan.fault, scan.number, scan.limit, position, scan.seen, header[:scan.seen])
         self._at = position
         self._forget()
 
+    def _begin_long(self, scan: Scan, data: bytes | bytearray, begin: int) -> None:
+        """Begin to pass over an overlong frame."""
+        kind = scan.by
+        assert kind is not None
+        payload = None
+        if kind.overlong == "truncate":
+            payload = bytes(data[begin + scan.start:begin + scan.start + kind.limit])
+        self._long = Long(scan.copy(), b"", payload)
+
+    def _pass_long(self, data: bytes | bytearray, begin: int, end: int, ended: bool, out: list[bytes],
+                   scan: Scan) -> int:
+        """Pass over more of an overlong frame: scan.size bytes are done with."""
+        assert self._long is not None
+        known, head, payload = self._long
+        kind = known.by
+        assert kind is not None
+        after = known.copy()
+        status = kind.skip(data, begin, end, ended, after)
+        for name in ("size", "need", "fault", "number", "limit", "seen"):
+            setattr(scan, name, getattr(after, name))
+        if status == FAULT:
+            return status
+        if len(head) < CONTEXT:
+            head += bytes(data[begin:begin + min(after.size, CONTEXT - len(head))])
+        if status == FRAME:
+            if payload is not None:
+                out.append(payload)
+            else:
+                self._passed_over += 1
+            self._long = None
+        else:
+            self._long = Long(after, head, payload)
+        return status
+
+    def _harvest(self, data: bytes, at: int, limit: int, out: list[bytes], scan: Scan) -> tuple[int, int]:
+        """Append the payloads of the frames from data[at] on, at most `limit` of them; return the status,
+        and where what is not done with begins. What is known of the first frame, and of the one that is
+        not whole at last, is in the decoder."""
+        end = len(data)
+        while len(out) < limit:
+            if self._long is not None:
+                status = self._pass_long(data, at, end, False, out, scan)
+                if status == FAULT:
+                    return status, at
+                at += scan.size
+                if status == NEED:
+                    scan.size = 0
+                    return status, at
+                continue
+            if at == end or end - at < self._least:
+                scan.need = self._least - (end - at) if at < end else 0
+                return NEED, at
+            scan.resume = self._resume
+            if not isinstance(self._kind, Own):
+                begin, at = at, self._kind.frames(data, at, out, scan, limit - len(out))
+                if at > begin:
+                    self._resume = self._least = self._whole = 0
+                if at == end or len(out) >= limit:
+                    continue
+            status = self._run(data, at, end, scan)
+            if status == FRAME:
+                payload = data[at + scan.start:at + scan.stop]
+                out.append(payload if scan.by is None else scan.by.unstuff(payload))
+                at += scan.size
+                self._resume = self._least = self._whole = 0
+            elif status == LONG:
+                self._begin_long(scan, data, at)
+                self._resume = self._least = self._whole = 0
+            else:
+                if status == NEED:
+                    self._await_more(scan, end - at)
+                return status, at
+        return FRAME, at
+
     def _append(self, data: bytes) -> None:
         """Hold these bytes too."""
-        if self._begin:
-            del self._store[:self._begin]
-            self._begin = 0
-        self._store += data
+        self._cut_off(self._begin)
+        self._begin = 0
+        try:
+            self._store += data
+        except BufferError:  # a view that a framing of the user's has kept
+            self._store = self._store + data
+
+    def _cut_off(self, size: int) -> None:
+        """Forget the first `size` bytes of the store."""
+        if size:
+            try:
+                del self._store[:size]
+            except BufferError:
+                self._store = self._store[size:]
 
     def _cut_back(self, held: int) -> None:
         """Hold no more than the first `held` bytes held."""
-        del self._store[self._begin + held:]
+        try:
+            del self._store[self._begin + held:]
+        except BufferError:
+            self._store = self._store[:self._begin + held]
 
     def _cut(self, begin: int, end: int) -> bytes:
-        """Return a piece of the bytes held, copied once."""
+        """Return a piece of the store, copied once."""
         if end - begin < 4096:
             return bytes(self._store[begin:end])
         with memoryview(self._store) as view, view[begin:end] as part:
@@ -399,6 +516,7 @@ class Decoder:
         else:
             self._begin += size
         self._at += size
+        self._resume = self._least = self._whole = 0
 
     def _take_rest(self) -> bytes:
         """Return all bytes held and forget them."""
@@ -410,96 +528,88 @@ class Decoder:
     def _take(self) -> bytes | None:
         """Take the next frame off what is held, or return None."""
         scan = Scan()
-        status = self._look(scan, 0)
+        status = LONG if self._long is not None else self._look(scan)
         if status == FRAME:
             begin = self._begin
             frame = self._cut(begin + scan.start, begin + scan.stop)
+            if scan.by is not None:
+                frame = scan.by.unstuff(frame)
             self._skip(scan.size)
             return frame
         if status == FAULT:
             self._record(scan, self._store, self._begin, self._at)
             self._check()
+        if status == LONG:
+            frames = self._take_many(1, TOP)
+            return frames[0] if frames else None
         return None
 
     def _take_many(self, limit: int, room: int) -> list[bytes]:
         """Take at most `limit` frames, or about `room` bytes of them, off what is held."""
         out: list[bytes] = []
+        if limit == 1 and self._long is None:
+            scan = Scan()
+            status = self._look(scan)
+            if status == NEED:
+                return out
+            if status != LONG:
+                frame = self._take()
+                return out if frame is None else [frame]
+        state = self._state()
         scan = Scan()
-        used, status = 0, FRAME
-        held = self.buffered
-        if limit >= 64 and held >= max(self._least, 1024):
-            # Many at once are worth a copy of what is held.
+        try:
             data = bytes(self._store[self._begin:self._begin + room])
-            scan.resume = self._resume
-            used = self._kind.frames(data, 0, out, scan, limit)
-            self._resume, self._least, self._whole = scan.resume, 0, 0
-        while len(out) < limit and used < room:
-            status = self._look(scan, used)
-            if status != FRAME:
-                break
-            begin = self._begin + used
-            out.append(self._cut(begin + scan.start, begin + scan.stop))
-            used += scan.size
+            status, used = self._harvest(data, 0, limit, out, scan)
+            while status == NEED and used < room < self.buffered:
+                # The frame that `room` cuts is the last one.
+                room = min(self.buffered, 2 * room)
+                data = bytes(self._store[self._begin:self._begin + room])
+                status, used = self._harvest(data, used, len(out) + 1, out, scan)
+                if status == FRAME:
+                    break
+            if status == FAULT:
+                self._record(scan, data, used, self._at + used)
+        except BaseException:
+            self._restore(state)
+            raise
         if status == FAULT:
-            self._record(scan, self._store, self._begin + used, self._at + used)
             if not out:
                 self._check()
             return out
-        self._drop(used)
-        return out
-
-    def _drop(self, used: int) -> None:
-        """Forget the first `used` bytes held, which were delivered."""
-        del self._store[:self._begin + used]
+        self._cut_off(self._begin + used)
         self._begin = 0
         self._at += used
+        return out
 
     def _decode_bytes(self, data: bytes) -> list[bytes]:
         """Find all frames in what is held and `data`."""
         scan = Scan()
+        out: list[bytes] = []
         held = self.buffered
-        known = (self._resume, self._least, self._whole)
-        if held:
-            # Only a frame that is now whole is worth a copy: an unfinished one grows where it lies.
-            self._append(data)
-            try:
-                status = self._look(scan, 0)
-                if status == NEED:
-                    return []
-                if status == FAULT:
-                    self._record(scan, self._store, 0, self._at)
-                    self._check()
-                data = bytes(self._store)
-            except BaseException:
-                if self._fault is None:
-                    del self._store[held:]
-                    self._resume, self._least, self._whole = known
-                raise
-            out = [data[scan.start:scan.stop]]
-            at = scan.size
-            scan.resume = 0
-        else:
-            out, at = [], 0
+        state = self._state()
+        at = 0
         try:
-            at = self._kind.frames(data, at, out, scan, len(data))
-            status = self._kind.scan(data, at, len(data), False, scan) if at < len(data) else NEED
-            rest = bytearray(memoryview(data)[at:])
+            if held:
+                # Only a frame that is now whole is worth a copy: an unfinished one grows where it lies.
+                self._append(data)
+                if self._long is None:
+                    status = self._look(scan)
+                    if status == NEED:
+                        return []
+                    self._resume, self._least, self._whole = state[1], 0, 0
+                data = bytes(self._store)
+            status, at = self._harvest(data, at, len(data) + 1, out, scan)
+            if status == FAULT:
+                self._record(scan, data, at, self._at + at)
+            else:
+                self._store = bytearray(memoryview(data)[at:])
+                self._begin = 0
+                self._at += at
         except BaseException:
-            del self._store[held:]
-            self._resume, self._least, self._whole = known
+            self._restore(state)
             raise
-        if status == FAULT:
-            self._record(scan, data, at, self._at + at)
-            if not out:
-                self._check()
-            return out
-        if rest:
-            self._remember(scan)
-        else:
-            self._resume = self._least = self._whole = 0
-        self._store = rest
-        self._begin = 0
-        self._at += at
+        if status == FAULT and not out:
+            self._check()
         return out
 
     def _close(self) -> list[bytes]:
@@ -508,22 +618,62 @@ class Decoder:
             return []
         scan = Scan()
         out: list[bytes] = []
-        data = bytes(self._store[self._begin:])
-        at = self._kind.frames(data, 0, out, scan, len(data))
-        held = len(data) - at
-        status = self._kind.scan(data, at, len(data), True, scan)
-        if status == FRAME:
-            out.append(data[at + scan.start:at + scan.stop])
-            at += scan.size
-        elif status == FAULT:
-            self._record(scan, data, at, self._at + at)
-        elif held:
-            self._fault = (0, data[at:at + min(held, CONTEXT)], held, scan.need, self._at + at)
-        if status != FAULT:
-            self._forget()
-            self._store += data[at:]
-            self._at += at
+        state = self._state()
+        try:
+            data = bytes(self._store[self._begin:])
+            status, at = self._harvest(data, 0, len(data) + 1, out, scan)
+            if status == NEED:
+                status = self._last(data, at, out, scan)
+                if status != FAULT:
+                    at += scan.size
+            held = len(data) - at
+            if status == FAULT:
+                self._record(scan, data, at, self._at + at)
+            elif status == NEED and (held or self._long is not None) and scan.need:
+                partial, passed = data[at:at + CONTEXT], 0
+                if self._long is not None:
+                    partial, passed = (self._long.head + partial)[:CONTEXT], self._long.scan.passed
+                self._fault = (0, partial, passed + held, scan.need, self._at + at - passed)
+                self._store, self._begin = bytearray(data[at:]), 0
+                self._at += at
+            else:
+                self._forget()
+                self._at += at
+        except BaseException:
+            self._restore(state)
+            raise
         self._ended = True
         if not out:
             self._check()
         return out
+
+    def _last(self, data: bytes, at: int, out: list[bytes], scan: Scan) -> int:
+        """Look for the frame that the end of the stream makes of what is left; scan.size bytes are done with."""
+        status = LONG
+        if self._long is None:
+            scan.resume = self._resume
+            self._own_fault = None
+            try:
+                status = self._kind.scan(data, at, len(data), True, scan)
+            except errors.MalformedFrameError as error:
+                self._own_fault = (str(error), error.header)
+                status = FAULT
+            if status == FRAME:
+                payload = data[at + scan.start:at + scan.stop]
+                out.append(payload if scan.by is None else scan.by.unstuff(payload))
+            elif status == LONG:
+                self._begin_long(scan, data, at)
+            elif status == NEED:
+                scan.size = 0
+        if status == LONG:
+            status = self._pass_long(data, at, len(data), True, out, scan)
+        return status
+
+    def _state(self) -> tuple[Any, ...]:
+        """Return what `_restore` needs after a call that failed."""
+        return self.buffered, self._resume, self._least, self._whole, self._long, self._passed_over
+
+    def _restore(self, state: tuple[Any, ...]) -> None:
+        """Be as before a call that failed: all that was held then still is."""
+        held, self._resume, self._least, self._whole, self._long, self._passed_over = state
+        self._cut_back(held)

@@ -15,15 +15,14 @@ from ..errors import Fault
 from ..framings import Framing
 from ..transport import AT_ONCE, NEVER, POLLIN, POLLOUT, UNSET
 from .codec import Decoder, compiled, hold, hold_writable, join_frame
-from .kinds import FAULT, FRAME, NEED, Kind, Refusal, Scan, Wrapped
+from .kinds import FAULT, FRAME, LONG, NEED, Kind, Refusal, Scan, Wrapped
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 RECEIVE = 65536  # bytes asked of a receive
 GATHER = 65536   # bytes of small frames for one send
-SMALL = 16384    # payloads up to this size are copied behind their headers
-SINGLE = 2048    # so is a payload sent alone, up to this size of frame
+SMALL = 16384    # frames up to this size are gathered
 BATCH = 1024     # frames for one send
 MANY = 1 << 20   # bytes of frames that recv_many() returns, about
 
@@ -335,12 +334,12 @@ class Connection:
         decoder = self._decoder
         self._use(kind)
         while True:
+            if self._rest:
+                return self._rest.pop(0)
             decoder._check()
             frame = decoder._take()
             if frame is not None:
                 return frame
-            if self._rest:
-                return self._rest.pop(0)
             if decoder._ended:
                 raise errors.end_of_stream(decoder._at)
             if not self._fill(deadline):
@@ -351,10 +350,11 @@ class Connection:
         decoder = self._decoder
         self._use(self._kind)
         while True:
+            if self._rest:
+                frames, self._rest = self._rest[:limit], self._rest[limit:]
+                return frames
             decoder._check()
             frames = decoder._take_many(limit, MANY)
-            if not frames and self._rest:
-                frames, self._rest = self._rest[:limit], self._rest[limit:]
             if frames:
                 return frames
             if decoder._ended:
@@ -368,12 +368,24 @@ class Connection:
         scan = Scan()
         self._use(kind)
         while True:
+            if self._rest:
+                size = len(self._rest[0])
+                if size > len(target):
+                    raise errors.too_small_error(size, len(target))
+                target[:size] = self._rest[0]
+                self._rest.pop(0)
+                return size
             decoder._check()
-            status = decoder._look(scan, 0)
+            status = LONG if decoder._long is not None else decoder._look(scan)
             if status == FAULT:
                 decoder._record(scan, decoder._store, decoder._begin, decoder._at)
                 decoder._check()
-            if status == FRAME or self._known(scan):
+            if status == LONG or (status == FRAME and scan.by is not None):
+                frame = decoder._take()
+                if frame is not None:
+                    self._rest = [frame]
+                    continue
+            elif status == FRAME or self._known(scan):
                 size = scan.stop - scan.start
                 if size > len(target):
                     raise errors.too_small_error(size, len(target))
@@ -382,13 +394,6 @@ class Connection:
                     target[:size] = decoder._cut(begin, begin + size)
                     decoder._skip(scan.size)
                     return size
-            if self._rest:
-                size = len(self._rest[0])
-                if size > len(target):
-                    raise errors.too_small_error(size, len(target))
-                target[:size] = self._rest[0]
-                self._rest.pop(0)
-                return size
             if decoder._ended:
                 raise errors.end_of_stream(decoder._at)
             if not self._fill(deadline):
@@ -400,7 +405,7 @@ class Connection:
         if not decoder._whole:
             return False
         scan.resume = decoder._resume
-        return decoder._kind.scan(decoder._store, decoder._begin, len(decoder._store), False, scan) == NEED
+        return decoder._run(decoder._store, decoder._begin, len(decoder._store), scan) == NEED
 
     # ---- sending ----
 
@@ -485,10 +490,7 @@ class Connection:
         """Send one frame."""
         wrapped = self._wrap(payload, self._last, None)
         self._send_tail(deadline)
-        if len(wrapped.header) + len(payload) + len(wrapped.trailer) <= SINGLE:
-            self._push([join_frame(wrapped, payload)], False, deadline)
-        else:
-            self._push(enclose(wrapped, payload), False, deadline)
+        self._push(enclose(wrapped, payload), False, deadline)
         self._last = wrapped.last
 
     def _check_payloads(self, payloads: tuple[Any, ...]) -> list[tuple[bytes, Wrapped]]:
@@ -544,13 +546,14 @@ class Connection:
                 wrapped = self._wrap(payload, last, at + frames)
             frames += 1
             last = wrapped.last
-            if len(payload) > SMALL:
-                self._push([b"".join(gathered), *enclose(wrapped, payload)], taken, deadline)
+            pieces = enclose(wrapped, payload)
+            if sum(map(len, pieces)) > SMALL:
+                self._push([b"".join(gathered), *pieces], taken, deadline)
                 self._last = last
                 return frames
-            header, replaced, trailer, _ = wrapped
-            gathered += header, payload[replaced:] if replaced else payload, trailer
-            size += len(header) + len(payload) - replaced + len(trailer)
+            header, body, trailer = pieces
+            gathered += pieces
+            size += len(header) + len(body) + len(trailer)
         if frames:
             self._push([b"".join(gathered)], taken, deadline)
             self._last = last
@@ -573,4 +576,7 @@ class Connection:
 
 def enclose(wrapped: Wrapped, payload: bytes) -> list[bytes]:
     """Lay out a frame in three pieces, its payload as it is."""
-    return [wrapped.header, payload[wrapped.replaced:], wrapped.trailer]
+    header, replaced, trailer, _, body = wrapped
+    if body is None:
+        body = payload[replaced:] if replaced else payload
+    return [header, body, trailer]

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import re
 import struct
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
+from .. import errors
 from ..errors import Fault
-from ..framings import MAX_DIGITS, Framing, Spec
+from ..framings import MAX_DIGITS, Frame, Framing, Need, Spec
 
-FAULT, NEED, FRAME = -1, 0, 1
+FAULT, NEED, FRAME, LONG = -1, 0, 1, 2
 TOP = 2**64 - 1
 
 Data = bytes | bytearray
@@ -24,19 +26,29 @@ Data = bytes | bytearray
 class Scan:
     """What a scan answers, and where the next one goes on (sf_scan)."""
 
-    __slots__ = ("fault", "limit", "need", "number", "resume", "seen", "size", "start", "stop")
+    __slots__ = ("behind", "by", "fault", "left", "limit", "need", "number", "passed", "resume", "seen", "size",
+                 "start", "stop")
 
     def __init__(self) -> None:
         self.resume = self.size = self.start = self.stop = self.need = 0
         self.fault = self.number = self.limit = self.seen = 0
+        self.by: Kind | None = None
+        self.left = self.behind = self.passed = 0
+
+    def copy(self) -> Scan:
+        """Return another scan that knows the same."""
+        other = Scan()
+        for name in self.__slots__:
+            setattr(other, name, getattr(self, name))
+        return other
 
     def found(self, size: int, start: int, stop: int) -> int:
         """A whole frame of `size` bytes, with the payload from `start` to `stop`."""
-        self.size, self.start, self.stop = size, start, stop
+        self.size, self.start, self.stop, self.by = size, start, stop, None
         return FRAME
 
     def want(self, need: int) -> int:
-        """At least `need` more bytes are missing, and nothing else is known."""
+        """At least `need` more bytes are missing, and nothing else is known; 0: no frame has begun."""
         self.need, self.size = need, 0
         return NEED
 
@@ -50,6 +62,19 @@ class Scan:
         self.fault, self.number, self.limit, self.seen = fault, number, limit, seen
         return FAULT
 
+    def skip_known(self, data: Data, begin: int, end: int, text: bytes) -> int:
+        """Pass over a frame of known size; `text` is checked, where it closes the frame."""
+        here = min(end - begin, self.left)
+        for i in range(max(0, self.left - self.behind), here if text else 0):
+            place = self.behind - self.left + i
+            if place < len(text) and data[begin + i] != text[place]:
+                return self.fail(Fault.END, data[begin + i], 0, self.passed + i + 1)
+        self.size = here
+        self.left -= here
+        self.passed += here
+        self.need = self.left
+        return NEED if self.left else FRAME
+
     def match(self, fault: Fault, text: bytes, data: Data, at: int, end: int, begin: int) -> int:
         """Check what is here of `text` at `at`: the number of its bytes here, or -1 with the fault."""
         here = min(len(text), end - at)
@@ -61,13 +86,24 @@ class Scan:
         return here
 
 
+class Long(NamedTuple):
+    """An overlong frame that is being passed over: what the next scan needs, its first bytes, and the
+    payload that will be delivered, if any."""
+
+    scan: Scan
+    head: bytes
+    payload: bytes | None
+
+
 class Wrapped(NamedTuple):
-    """What goes around a payload: the frame is header, payload[replaced:], trailer (sf_wrapped)."""
+    """What goes around a payload: the frame is header, payload[replaced:] or else `body`, trailer
+    (sf_wrapped)."""
 
     header: bytes = b""
     replaced: int = 0
     trailer: bytes = b""
     last: bool = False
+    body: bytes | None = None
 
 
 class Refusal(Exception):
@@ -79,11 +115,13 @@ class Refusal(Exception):
 
 
 class Kind:
-    """One kind of framing, compiled from its spec; it may deliver at most `limit` bytes."""
+    """One kind of framing, compiled; it may deliver at most `limit` bytes."""
 
-    def __init__(self, spec: Spec, limit: int) -> None:
+    def __init__(self, framing: Framing, limit: int, overlong: str) -> None:
+        self.framing = framing
         self.limit = limit
-        self.prepare(spec)
+        self.overlong = overlong
+        self.prepare(framing.spec())
 
     def prepare(self, spec: Spec) -> None:
         """Take the numbers and texts, in their order."""
@@ -96,16 +134,42 @@ class Kind:
         """Append the payloads of whole frames from data[at] on, at most `most`; return where the next one
         begins. `scan.resume` says how much of that one was searched."""
         end = len(data)
-        while at < end and most and self.scan(data, at, end, False, scan) == FRAME:
-            out.append(data[at + scan.start:at + scan.stop])
+        for _ in range(most):
+            if at == end:
+                break
+            status = self.scan(data, at, end, False, scan)
+            if status != NEED:
+                scan.resume = 0
+            if status != FRAME:
+                break
+            payload = data[at + scan.start:at + scan.stop]
+            out.append(payload if scan.by is None else scan.by.unstuff(payload))
             at += scan.size
-            scan.resume = 0
-            most -= 1
         return at
 
     def wrap(self, payload: bytes) -> Wrapped:
         """Return what goes around a payload, or raise `Refusal`."""
         raise NotImplementedError
+
+    def skip(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
+        """Pass over an overlong frame: NEED, with the first scan.size bytes done with; FRAME, which ends
+        behind them; or FAULT."""
+        return scan.skip_known(data, begin, end, b"")
+
+    def unstuff(self, body: bytes) -> bytes:
+        """Return the payload of what a scan found, where that names this kind."""
+        raise NotImplementedError
+
+    def too_long(self, scan: Scan, length: int, seen: int, have: int, size: int, start: int, stop: int) -> int:
+        """A payload above the limit (sf_too_long in csrc/kind.h)."""
+        if self.overlong == "error" or size >= TOP:
+            return scan.fail(Fault.TOO_LONG, length, self.limit, seen)
+        if self.overlong == "truncate" and have < start + self.limit:
+            return scan.want(start + self.limit - have)
+        scan.size, scan.start, scan.by = size, start, self
+        scan.left, scan.behind, scan.passed = size, size - stop, 0
+        scan.resume = seen
+        return LONG
 
     def check_size(self, payload: bytes) -> None:
         """Refuse a payload above the limit."""
@@ -122,7 +186,7 @@ class Fixed(Kind):
     def scan(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
         size = end - begin
         if self.length > self.limit and size:
-            return scan.fail(Fault.TOO_LONG, self.length, self.limit, 1)
+            return self.too_long(scan, self.length, 1, size, self.length, 0, self.length)
         if size < self.length:
             return scan.wait(size, self.length, 0, self.length)
         return scan.found(self.length, 0, self.length)
@@ -202,13 +266,13 @@ class Delimiter(Kind):
             stop -= begin
             payload = stop if self.keep else stop - taken
             if payload > self.limit:
-                return scan.fail(Fault.TOO_LONG, 0, self.limit, stop)
+                return self.too_long(scan, 0, stop, size, stop, 0, stop)
             return scan.found(stop, 0, payload)
         if size >= bound:
-            return scan.fail(Fault.TOO_LONG, 0, self.limit, bound)
+            return self.too_long(scan, 0, bound, size, 0, 0, 0)
         if ended and self.deliver_tail and size:
             if size > self.limit:
-                return scan.fail(Fault.TOO_LONG, 0, self.limit, size)
+                return self.too_long(scan, 0, size, size, size, 0, size)
             return scan.found(size, 0, size)
         scan.resume = size
         return scan.want(self.missing(data, begin, end))
@@ -220,11 +284,9 @@ class Delimiter(Kind):
             return super().frames(data, at, out, scan, most)
         if scan.resume and most:
             # The frame that was cut: it is searched on, not again.
-            if self.scan(data, at, len(data), False, scan) != FRAME:
+            begin, at = at, super().frames(data, at, out, scan, 1)
+            if at == begin:
                 return at
-            out.append(data[at:at + scan.stop])
-            at += scan.size
-            scan.resume = 0
             most -= 1
         parts = (data[at:] if at else data).split(text, most)
         end = len(data) - len(parts.pop())
@@ -236,6 +298,19 @@ class Delimiter(Kind):
         out.extend(parts)
         scan.resume = 0 if full else len(data) - end
         return end
+
+    def skip(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
+        if scan.left:
+            return scan.skip_known(data, begin, end, b"")
+        size = end - begin
+        stop, _ = self.find_end(data, begin, scan.resume, end)
+        scan.need = self.missing(data, begin, end)
+        if stop < 0 and ended and self.deliver_tail:
+            stop = end
+        scan.size = stop - begin if stop >= 0 else max(0, size - self.longest + 1)
+        scan.passed += scan.size
+        scan.resume = size - scan.size
+        return NEED if stop < 0 else FRAME
 
     def wrap(self, payload: bytes) -> Wrapped:
         self.check_size(payload)
@@ -267,7 +342,7 @@ class Crlf(Kind):
         at = self.find_break(data, begin + scan.resume, window)
         if at == window:
             if end - begin >= bound:
-                return scan.fail(Fault.TOO_LONG, 0, self.limit, bound)
+                return self.too_long(scan, 0, bound, end - begin, 0, 0, 0)
             scan.resume = end - begin
             return scan.want(2)
         scan.resume = stop = at - begin
@@ -279,6 +354,22 @@ class Crlf(Kind):
             return scan.fail(Fault.BARE, 13, 0, stop + 2)
         return scan.found(stop + 2, 0, stop)
 
+    def skip(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
+        at = self.find_break(data, begin + scan.resume, end)
+        scan.need = 2 if at == end else 1
+        size = at - begin
+        scan.resume = 0
+        if at < end and data[at] == 10:
+            return scan.fail(Fault.BARE, 10, 0, scan.passed + size + 1)
+        whole = at + 1 < end
+        if whole:
+            if data[at + 1] != 10:
+                return scan.fail(Fault.BARE, 13, 0, scan.passed + size + 2)
+            size += 2
+        scan.size = size
+        scan.passed += size
+        return FRAME if whole else NEED
+
     @staticmethod
     def find_break(data: Data, at: int, end: int) -> int:
         """Return where the first CR or LF is, or `end`."""
@@ -289,11 +380,9 @@ class Crlf(Kind):
     def frames(self, data: bytes, at: int, out: list[bytes], scan: Scan, most: int) -> int:
         if scan.resume and most:
             # The frame that was cut: it is searched on, not again.
-            if self.scan(data, at, len(data), False, scan) != FRAME:
+            begin, at = at, super().frames(data, at, out, scan, 1)
+            if at == begin:
                 return at
-            out.append(data[at:at + scan.stop])
-            at += scan.size
-            scan.resume = 0
             most -= 1
         parts = (data[at:] if at else data).split(b"\r\n", most)
         end = len(data) - len(parts.pop())
@@ -347,7 +436,7 @@ class LengthPrefix(Kind):
             return scan.fail(Fault.TOO_SHORT, length, self.added, header)
         length -= self.added
         if length > self.limit:
-            return scan.fail(Fault.TOO_LONG, length, self.limit, header)
+            return self.too_long(scan, length, header, size, header + length, header, header + length)
         if size - header < length:
             return scan.wait(size, header + length, header, header + length)
         return scan.found(header + length, header, header + length)
@@ -420,7 +509,8 @@ class LengthField(Kind):
         if whole < self.least:
             return scan.fail(Fault.TOO_SHORT, whole, self.least, header)
         if whole - self.around > self.limit:
-            return scan.fail(Fault.TOO_LONG, whole if whole == TOP else whole - self.around, self.limit, header)
+            return self.too_long(scan, whole if whole == TOP else whole - self.around, header, size,
+                                 whole + self.padding(whole), self.strip, whole - len(self.end))
         total = whole + self.padding(whole)
         stop = whole - len(self.end)
         if size >= stop and scan.match(Fault.END, self.end, data, begin + stop, end, begin) < 0:
@@ -428,6 +518,9 @@ class LengthField(Kind):
         if size < total:
             return scan.wait(size, total, self.strip, stop)
         return scan.found(total, self.strip, stop)
+
+    def skip(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
+        return scan.skip_known(data, begin, end, self.end)
 
     def wrap(self, payload: bytes) -> Wrapped:
         self.check_size(payload)
@@ -498,7 +591,8 @@ class Varint(Kind):
         header = self.offset + count
         start = header if self.strip_all else self.strip
         if header - start + value > self.limit:
-            return scan.fail(Fault.TOO_LONG, min(TOP, header - start + value), self.limit, header)
+            return self.too_long(scan, min(TOP, header - start + value), header, size, header + value, start,
+                                 header + value)
         if size - header < value:
             return scan.wait(size, header + value, start, header + value)
         return scan.found(header + value, start, header + value)
@@ -576,13 +670,16 @@ class AsciiLength(Kind):
             return scan.want(self.missing(digits, value, matched))
         header = digits + len(self.separator)
         if value > self.limit:
-            return scan.fail(Fault.TOO_LONG, value, self.limit, header)
+            return self.too_long(scan, value, header, size, header + value + len(self.end), header, header + value)
         stop = header + value
         if size >= stop and scan.match(Fault.END, self.end, data, begin + stop, end, begin) < 0:
             return FAULT
         if size < stop + len(self.end):
             return scan.wait(size, stop + len(self.end), header, stop)
         return scan.found(stop + len(self.end), header, stop)
+
+    def skip(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
+        return scan.skip_known(data, begin, end, self.end)
 
     def wrap(self, payload: bytes) -> Wrapped:
         self.check_size(payload)
@@ -604,7 +701,10 @@ class Tagged(Kind):
         self.offset, self.mask = spec.numbers
         (table,) = spec.texts
         self.table = [table[2 * tag] | table[2 * tag + 1] << 8 for tag in range(256)]
-        self.children = [compile_spec(child.spec(), min(self.limit, child.max_length)) for child in spec.children]
+        self.children = [
+            compile_framing(child, min(self.limit, child.max_length),
+                            child.overlong if self.overlong == "error" else self.overlong)
+            for child in spec.children]
 
     def scan(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
         least = self.offset + 1
@@ -626,13 +726,259 @@ class Tagged(Kind):
         number = self.table[payload[at] & self.mask] if at < len(payload) else 0
         if not number:
             raise Refusal(Fault.WRAP_TAG, 0, 0)
-        wrapped = self.children[number - 1].wrap(payload)
+        child = self.children[number - 1]
+        wrapped = child.wrap(payload)
         header = wrapped.header
-        # A framing that takes the tag off, or puts a header in front, must still leave it in its place.
-        tag = header[at] if at < len(header) else payload[at - len(header) + wrapped.replaced]
-        if self.table[tag & self.mask] != number:
+        # A framing that takes the tag off, puts a header in front or stuffs must still leave it in its place.
+        body = payload[wrapped.replaced:] if wrapped.body is None else wrapped.body
+        if isinstance(child, (Cobs, Slip)):
+            body = b""
+        place = header[at:at + 1] or body[at - len(header):at - len(header) + 1]
+        if not place or self.table[place[0] & self.mask] != number:
             raise Refusal(Fault.WRAP_TAG, 0, 0)
         return wrapped
+
+
+class HeaderBlock(Kind):
+    """HeaderBlock: header lines up to a separator; one of them tells the length of the body behind it."""
+
+    def prepare(self, spec: Spec) -> None:
+        self.most, strip = spec.numbers
+        self.strip = bool(strip)
+        self.field, self.separator = spec.texts
+        self.name = self.field.lower()
+
+    def find_end(self, data: Data, begin: int, searched: int, end: int) -> int:
+        """Return where the first separator ends that ends behind `searched` bytes, or -1."""
+        size = len(self.separator)
+        at = data.find(self.separator, begin + max(0, searched - size + 1), end)
+        return at + size if at >= 0 else -1
+
+    def missing(self, data: Data, begin: int, end: int) -> int:
+        """Return the least number of bytes that would complete a separator."""
+        part = min(len(self.separator) - 1, end - begin)
+        while part and not data.endswith(self.separator[:part], begin, end):
+            part -= 1
+        return len(self.separator) - part
+
+    def read_header(self, header: bytes) -> tuple[Fault, int]:
+        """Read the lines of a header: the fault, or NONE and the length."""
+        length = -1
+        lines = header.split(b"\n")
+        if not lines[-1]:
+            lines.pop()
+        for i, line in enumerate(lines):
+            if line.endswith(b"\r"):
+                line = line[:-1]
+            name, colon, rest = line.partition(b":")
+            if not name or not colon or line[:1] in (b" ", b"\t"):
+                if i == 0 and not colon and line:
+                    continue  # a first line of another kind: a request, a status
+                return Fault.HEADER_LINE, 0
+            if name.rstrip(b" \t").lower() != self.name:
+                continue
+            digits = rest.strip(b" \t")
+            value = 0
+            for byte in digits:
+                if not 48 <= byte <= 57:
+                    return Fault.HEADER_FIELD, 0
+                value = min(TOP, value * 10 + byte - 48)
+            if name[-1:] in (b" ", b"\t") or not 0 < len(digits) <= MAX_DIGITS or length not in (-1, value):
+                return Fault.HEADER_FIELD, 0
+            length = value
+        return (Fault.HEADER_FIELD, 0) if length < 0 else (Fault.NONE, length)
+
+    def scan(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
+        size, bound = end - begin, self.most + len(self.separator)
+        header = self.find_end(data, begin, scan.resume, begin + min(size, bound)) - begin
+        if header < 0:
+            if size >= bound:
+                return scan.fail(Fault.HEADER_LONG, 0, self.most, bound)
+            scan.resume = size
+            return scan.want(self.missing(data, begin, end))
+        scan.resume = header - 1
+        fault, length = self.read_header(bytes(data[begin:begin + header - len(self.separator)]))
+        if fault is not Fault.NONE:
+            return scan.fail(fault, 0, 0, header)
+        start = header if self.strip else 0
+        if length + header - start > self.limit:
+            return self.too_long(scan, min(TOP, length + header - start), header, size, header + length, start,
+                                 header + length)
+        if size - header < length:
+            return scan.wait(size, header + length, start, header + length)
+        return scan.found(header + length, start, header + length)
+
+    def wrap(self, payload: bytes) -> Wrapped:
+        self.check_size(payload)
+        size = len(payload)
+        if self.strip:
+            return Wrapped(self.field + b": " + str(size).encode() + self.separator)
+        header = self.find_end(payload, 0, 0, min(size, self.most + len(self.separator)))
+        if header < 0:
+            raise Refusal(Fault.WRAP_SHORT, size, size + self.missing(payload, 0, size))
+        fault, length = self.read_header(payload[:header - len(self.separator)])
+        if fault is not Fault.NONE or length != size - header:
+            raise Refusal(Fault.WRAP_FIELD, length, size - header)
+        return Wrapped()
+
+
+class Stuffed(Kind):
+    """What Cobs and Slip have in common: a byte that ends a frame and is stuffed inside it."""
+
+    end: int
+
+    def most_stuffed(self) -> int:
+        """Return the most bytes that stuffing makes of a payload at the limit."""
+        raise NotImplementedError
+
+    def bad_place(self, body: bytes) -> int:
+        """Return where a body is not rightly stuffed, or -1."""
+        raise NotImplementedError
+
+    def need(self, last: int) -> int:
+        """Return the least number of bytes missing behind a last byte."""
+        return 1
+
+    def find(self, data: Data, begin: int, end: int) -> int:
+        """Return where the byte that ends a frame is, or `end`."""
+        at = data.find(bytes((self.end,)), begin, end)
+        return at if at >= 0 else end
+
+    def scan(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
+        size, start = end - begin, 0
+        while start < size and data[begin + start] == self.end:
+            start += 1
+        if start == size:
+            return scan.want(0 if ended else 2)
+        bound = start + self.most_stuffed() + 1
+        window = min(size, bound)
+        stop = self.find(data, begin + max(scan.resume, start), begin + window) - begin
+        if stop >= window:
+            if size >= bound:
+                return self.too_long(scan, 0, bound, size, 0, start, start)
+            scan.resume = size
+            return scan.want(self.need(data[end - 1]))
+        body = bytes(data[begin + start:begin + stop])
+        place = self.bad_place(body)
+        if place >= 0:
+            return scan.fail(Fault.STUFFING, body[place], 0, stop + 1)
+        if len(body) > self.limit and len(self.unstuff(body)) > self.limit:
+            return self.too_long(scan, 0, stop + 1, size, stop + 1, start, stop)
+        scan.found(stop + 1, start, stop)
+        scan.by = self
+        return FRAME
+
+    def skip(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
+        if scan.left:
+            return scan.skip_known(data, begin, end, b"")
+        at = self.find(data, begin + scan.resume, end)
+        scan.resume = 0
+        scan.size = min(at + 1, end) - begin
+        scan.passed += scan.size
+        scan.need = 1
+        return FRAME if at < end else NEED
+
+
+class Cobs(Stuffed):
+    """Cobs: consistent overhead byte stuffing; each run of bytes has its length, and a zero behind it, in
+    front."""
+
+    end = 0
+
+    def most_stuffed(self) -> int:
+        return self.limit + self.limit // 254 + 1
+
+    def bad_place(self, body: bytes) -> int:
+        at = 0
+        while at < len(body):
+            if body[at] > len(body) - at:
+                return at
+            at += body[at]
+        return -1
+
+    def unstuff(self, body: bytes) -> bytes:
+        parts: list[bytes] = []
+        at = 0
+        while at < len(body):
+            code = body[at]
+            parts.append(body[at + 1:at + code])
+            at += code
+            if code < 255 and at < len(body):
+                parts.append(b"\0")
+        return b"".join(parts)
+
+    def wrap(self, payload: bytes) -> Wrapped:
+        self.check_size(payload)
+        parts: list[bytes] = []
+        runs = payload.split(b"\0")
+        for i, run in enumerate(runs):
+            while len(run) > 254 or (len(run) == 254 and i + 1 < len(runs)):
+                parts += b"\xff", run[:254]
+                run = run[254:]
+            parts += bytes((len(run) + 1,)), run
+        return Wrapped(trailer=b"\0", body=b"".join(parts))
+
+
+class Slip(Stuffed):
+    """Slip: RFC 1055: END closes a frame, ESC stands before what END and ESC have become."""
+
+    end = 0xC0
+
+    def most_stuffed(self) -> int:
+        return 2 * self.limit
+
+    def need(self, last: int) -> int:
+        return 2 if last == 0xDB else 1
+
+    def bad_place(self, body: bytes) -> int:
+        at = body.find(b"\xdb")
+        while at >= 0:
+            if body[at + 1:at + 2] not in (b"\xdc", b"\xdd"):
+                return min(at + 1, len(body) - 1)
+            at = body.find(b"\xdb", at + 2)
+        return -1
+
+    def unstuff(self, body: bytes) -> bytes:
+        return body.replace(b"\xdb\xdc", b"\xc0").replace(b"\xdb\xdd", b"\xdb")
+
+    def wrap(self, payload: bytes) -> Wrapped:
+        self.check_size(payload)
+        if not payload:
+            raise Refusal(Fault.WRAP_SHORT, 0, 1)
+        return Wrapped(trailer=b"\xc0", body=payload.replace(b"\xdb", b"\xdb\xdd").replace(b"\xc0", b"\xdb\xdc"))
+
+
+class Own(Kind):
+    """A framing of the user's own: its measure and wrap."""
+
+    def scan(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
+        size = end - begin
+        if not size:
+            return scan.want(1)
+        answer = self.framing.measure(memoryview(data).toreadonly()[begin:end])
+        if isinstance(answer, Need):
+            count = answer.count
+            if not isinstance(count, int) or not 0 < count <= sys.maxsize:
+                raise errors.measure_error(self.framing, answer)
+            return scan.want(count)
+        if not isinstance(answer, Frame):
+            raise errors.measure_error(self.framing, answer)
+        total, start, stop = answer
+        if stop is None:
+            stop = total
+        if not all(isinstance(number, int) for number in (total, start, stop)):
+            raise errors.measure_error(self.framing, answer)
+        if not 0 < total <= sys.maxsize or not 0 <= start <= stop <= total:
+            raise errors.measure_error(self.framing, answer)
+        if stop - start > self.limit:
+            return self.too_long(scan, stop - start, 1, size, total, start, stop)
+        if total > size:
+            return scan.wait(size, total, start, stop)
+        return scan.found(total, start, stop)
+
+    def wrap(self, payload: bytes) -> Wrapped:
+        self.check_size(payload)
+        return Wrapped(body=bytes(memoryview(self.framing.wrap(payload))))
 
 
 class UntilClose(Kind):
@@ -641,8 +987,14 @@ class UntilClose(Kind):
     def scan(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
         size = end - begin
         if size > self.limit:
-            return scan.fail(Fault.TOO_LONG, 0, self.limit, self.limit + 1)
+            return self.too_long(scan, 0, self.limit + 1, size, 0, 0, 0)
         return scan.found(size, 0, size) if ended else scan.want(1)
+
+    def skip(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
+        scan.size = end - begin
+        scan.passed += scan.size
+        scan.need = 1
+        return FRAME if ended else NEED
 
     def wrap(self, payload: bytes) -> Wrapped:
         self.check_size(payload)
@@ -658,18 +1010,22 @@ KINDS: dict[str, type[Kind]] = {
     "varint": Varint,
     "ascii_length": AsciiLength,
     "tagged": Tagged,
+    "header_block": HeaderBlock,
+    "cobs": Cobs,
+    "slip": Slip,
+    "own": Own,
     "until_close": UntilClose,
 }
 
 
-def compile_spec(spec: Spec, limit: int) -> Kind:
-    """Compile a framing's spec; its children may deliver no more than `limit` bytes either."""
-    return KINDS[spec.kind](spec, limit)
+def compile_framing(framing: Framing, limit: int, overlong: str) -> Kind:
+    """Compile a framing that may deliver at most `limit` bytes; a limit is one for its children too."""
+    return KINDS[framing.spec().kind](framing, limit, overlong)
 
 
 def kind_of(framing: Framing) -> Kind:
     """Return the compiled framing, kept with the framing object itself."""
     kind: Kind | None = framing.__dict__.get("_pure")
     if kind is None:
-        kind = framing.__dict__["_pure"] = compile_spec(framing.spec(), framing.max_length)
+        kind = framing.__dict__["_pure"] = compile_framing(framing, framing.max_length, framing.overlong)
     return kind

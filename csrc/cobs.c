@@ -1,0 +1,116 @@
+/* Cobs: consistent overhead byte stuffing (Cheshire and Baker 1999): no zero in the frame but its end.
+ * Zeros in front of a frame are passed over, as receivers that have to find a beginning do. */
+#include "kind.h"
+
+/* The most bytes that stuffing makes of `size`. */
+static uint64_t most_stuffed(uint64_t size) { return size + size / 254 + 1; }
+
+/* The first zero from data[from] on, or size. */
+static uint64_t find_zero(const uint8_t *data, uint64_t from, uint64_t size)
+{
+    const uint8_t *zero = from < size ? memchr(data + from, 0, (size_t)(size - from)) : NULL;
+    return zero ? (uint64_t)(zero - data) : size;
+}
+
+/* The payload's size of the stuffed data[0 .. size), or -1 where a code points behind the end at *place. */
+static int64_t plain_size(const uint8_t *data, uint64_t size, uint64_t *place)
+{
+    uint64_t plain = 0;
+    for (uint64_t at = 0; at < size; at += data[at]) {
+        if (data[at] > size - at) {
+            *place = at;
+            return -1;
+        }
+        plain += data[at] - 1u + (data[at] < 255 && at + data[at] < size);
+    }
+    return (int64_t)plain;
+}
+
+static int scan_cobs(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan)
+{
+    uint64_t limit = framing->max_length, start = 0, end, bound, place = 0;
+    while (start < size && !data[start])
+        start++;
+    if (start == size)
+        return sf_want(scan, scan->ended ? 0 : 2);
+    bound = start + most_stuffed(limit) + 1;
+    end = find_zero(data, scan->resume > start ? scan->resume : start, size < bound ? size : bound);
+    if (end == size || end == bound) {
+        if (size >= bound)
+            return sf_too_long(framing, scan, 0, bound, size, 0, start, start);
+        scan->resume = size;
+        return sf_want(scan, 1);
+    }
+    int64_t plain = plain_size(data + start, end - start, &place);
+    if (plain < 0)
+        return sf_fail(scan, SF_STUFFING, data[start + place], 0, end + 1);
+    if ((uint64_t)plain > limit)
+        return sf_too_long(framing, scan, 0, end + 1, size, end + 1, start, end);
+    (void)sf_found(scan, end + 1, start, end);
+    scan->plain = (uint64_t)plain;
+    scan->by = framing;
+    return SF_FRAME;
+}
+
+static int skip_cobs(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan)
+{
+    uint64_t end = find_zero(data, scan->resume, size);
+    (void)framing;
+    if (scan->left)
+        return sf_skip_known(data, size, scan, NULL);
+    scan->resume = 0;
+    scan->size = end < size ? end + 1 : size;
+    scan->passed += scan->size;
+    scan->need = 1;
+    return end < size ? SF_FRAME : SF_NEED;
+}
+
+static void unstuff_cobs(const uint8_t *data, uint64_t size, uint8_t *payload)
+{
+    for (uint64_t at = 0; at < size;) {
+        uint8_t code = data[at];
+        memcpy(payload, data + at + 1, code - 1u);
+        payload += code - 1;
+        at += code;
+        if (code < 255 && at < size)
+            *payload++ = 0;
+    }
+}
+
+static void stuff_cobs(const uint8_t *payload, uint64_t size, uint8_t *body)
+{
+    uint8_t *code = body++;
+    *code = 1;
+    for (uint64_t i = 0; i < size; i++) {
+        if (payload[i]) {
+            *body++ = payload[i];
+            ++*code;
+        }
+        if (!payload[i] || (*code == 255 && i + 1 < size)) {
+            code = body++;
+            *code = 1;
+        }
+    }
+}
+
+static int wrap_cobs(const sf_framing *framing, const uint8_t *payload, uint64_t size, sf_wrapped *out)
+{
+    uint64_t run = 0;
+    if (size > framing->max_length)
+        return sf_refuse(out, SF_WRAP_TOO_LONG, size, framing->max_length);
+    out->body_size = size + 1;
+    for (uint64_t i = 0; i < size; i++) {
+        run = payload[i] ? run + 1 : 0;
+        if (run == 254 && i + 1 < size) {
+            out->body_size++;
+            run = 0;
+        }
+    }
+    out->by = framing;
+    out->trailer[0] = 0;
+    out->trailer_size = 1;
+    return 0;
+}
+
+const sf_kind sf_cobs = {.name = "cobs", .scan = scan_cobs, .wrap = wrap_cobs, .skip = skip_cobs,
+                         .unstuff = unstuff_cobs, .stuff = stuff_cobs};

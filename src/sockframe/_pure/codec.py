@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, final
 from .. import errors
 from ..errors import CONTEXT, Fault
 from ..framings import Framing
-from .kinds import FAULT, FRAME, LONG, NEED, TOP, Kind, Long, Own, Refusal, Scan, Wrapped, kind_of
+from .kinds import FAULT, FRAME, LONG, NEED, TOP, Data, Kind, Long, Own, Refusal, Scan, Wrapped, kind_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -159,7 +159,7 @@ class Decoder:
             raise errors.reentry_error("Decoder")
         self._kind = compiled(framing)
         self._framing = framing
-        self._store = bytearray()            # the bytes held, from _begin on
+        self._store: Data = b""              # the bytes held, from _begin on: a bytearray while there are any
         self._begin = 0
         self._resume = self._least = self._whole = 0  # what is known of the unfinished frame
         self._at = 0
@@ -352,13 +352,13 @@ class Decoder:
 
     def _forget(self) -> None:
         """Hold no bytes."""
-        self._store = bytearray()
+        self._store = b""
         self._begin = 0
         self._lent = None
         self._long = None
         self._resume = self._least = self._whole = 0
 
-    def _run(self, data: bytes | bytearray, begin: int, end: int, scan: Scan) -> int:
+    def _run(self, data: Data, begin: int, end: int, scan: Scan) -> int:
         """Look for one frame at data[begin]."""
         self._own_fault = None
         try:
@@ -390,7 +390,7 @@ class Decoder:
             self._resume = self._least = self._whole = 0
         return status
 
-    def _record(self, scan: Scan, data: bytes | bytearray, begin: int, position: int) -> None:
+    def _record(self, scan: Scan, data: Data, begin: int, position: int) -> None:
         """Keep the fault of the frame at data[begin], at that position in the stream, and no bytes."""
         if self._own_fault is not None:
             self._fault = (-1, self._own_fault[0], position, self._own_fault[1])
@@ -403,7 +403,7 @@ class Decoder:
         self._at = position
         self._forget()
 
-    def _begin_long(self, scan: Scan, data: bytes | bytearray, begin: int) -> None:
+    def _begin_long(self, scan: Scan, data: Data, begin: int) -> None:
         """Begin to pass over an overlong frame."""
         kind = scan.by
         assert kind is not None
@@ -412,7 +412,7 @@ class Decoder:
             payload = bytes(data[begin + scan.start:begin + scan.start + kind.limit])
         self._long = Long(scan.copy(), b"", payload)
 
-    def _pass_long(self, data: bytes | bytearray, begin: int, end: int, ended: bool, out: list[bytes],
+    def _pass_long(self, data: Data, begin: int, end: int, ended: bool, out: list[bytes],
                    scan: Scan) -> int:
         """Pass over more of an overlong frame: scan.size bytes are done with."""
         assert self._long is not None
@@ -481,6 +481,9 @@ class Decoder:
         """Hold these bytes too."""
         self._cut_off(self._begin)
         self._begin = 0
+        if not self._store:
+            self._store = bytearray(data)
+            return
         try:
             self._store += data
         except BufferError:  # a view that a framing of the user's has kept
@@ -488,18 +491,24 @@ class Decoder:
 
     def _cut_off(self, size: int) -> None:
         """Forget the first `size` bytes of the store."""
-        if size:
-            try:
-                del self._store[:size]
-            except BufferError:
-                self._store = self._store[size:]
+        if size == len(self._store):
+            self._store = b""
+        elif size:
+            self._delete(slice(size))
 
     def _cut_back(self, held: int) -> None:
         """Hold no more than the first `held` bytes held."""
+        if self.buffered > held:
+            self._delete(slice(self._begin + held, None))
+
+    def _delete(self, place: slice) -> None:
+        """Take the bytes at one end of the store away."""
+        assert isinstance(self._store, bytearray)
         try:
-            del self._store[self._begin + held:]
-        except BufferError:
-            self._store = self._store[:self._begin + held]
+            del self._store[place]
+        except BufferError:  # a view that a framing of the user's has kept
+            self._store = bytearray(self._store)
+            del self._store[place]
 
     def _cut(self, begin: int, end: int) -> bytes:
         """Return a piece of the store, copied once."""
@@ -511,7 +520,7 @@ class Decoder:
     def _skip(self, size: int) -> None:
         """Forget the first `size` bytes held, which were delivered as a frame."""
         if self._begin + size == len(self._store):
-            self._store = bytearray()
+            self._store = b""
             self._begin = 0
         else:
             self._begin += size
@@ -602,7 +611,7 @@ class Decoder:
             if status == FAULT:
                 self._record(scan, data, at, self._at + at)
             else:
-                self._store = bytearray(memoryview(data)[at:])
+                self._store = bytearray(memoryview(data)[at:]) if at < len(data) else b""
                 self._begin = 0
                 self._at += at
         except BaseException:

@@ -52,8 +52,8 @@ class Connection:
         self._framing = framing
         self._plain = transport.is_plain(sock)
         self._decoder = Decoder(framing)
-        self._rest: list[bytes] = []   # frames that the end of the stream made
-        self._inbox: list[Any] = []    # bytes received that are not yet held, see _absorb
+        self._rest: list[bytes] | None = None  # frames that the end of the stream made
+        self._inbox: list[Any] | None = None   # bytes received that are not yet held, see _absorb
         self._tail = b""               # what a frame sent in part leaves to be sent
         self._reading, self._writing = RLock(), RLock()
         self._receiving = self._sending = False
@@ -226,7 +226,7 @@ class Connection:
             self._enter(self._writing, deadline)
             self._send_tail(deadline)
             self._absorb()
-            leftover = b"".join(self._rest) + self._decoder._take_rest()
+            leftover = b"".join(self._rest or ()) + self._decoder._take_rest()
             self._shut = True
             return self.sock, leftover
         finally:
@@ -280,18 +280,20 @@ class Connection:
         They go there within one call in C, so that no signal handler's exception can come between.
         """
         sock = self.sock
+        inbox: list[Any] = []
+        self._inbox = inbox
         self._receiving = True
         try:
             self._check_open()
             if not self._plain:
-                self._inbox.append(transport.receive(sock, RECEIVE, deadline))
+                inbox.append(transport.receive(sock, RECEIVE, deadline))
                 return
             blocking = deadline == NEVER and sock.gettimeout() is None
             while True:
                 if not blocking and not transport.wait_until(sock, POLLIN, deadline):
                     raise transport.passed_error(deadline, "no whole frame has arrived")
                 try:
-                    self._inbox.extend(map(sock.recv, (RECEIVE,), (0 if blocking else _DONTWAIT,)))
+                    inbox.extend(map(sock.recv, (RECEIVE,), (0 if blocking else _DONTWAIT,)))
                     return
                 except (BlockingIOError, TimeoutError) as error:
                     if isinstance(error, TimeoutError) and error.errno is not None:
@@ -310,14 +312,14 @@ class Connection:
             else:
                 self._decoder._cut_back(inbox[1])
             self._decoder._append(inbox[0])
-            inbox.clear()
+        self._inbox = None
 
     def _fill(self, deadline: int) -> bool:
         """Receive more bytes into the decoder's store; False is the end of the stream."""
+        held = self._decoder.buffered
         self._receive(deadline)
-        more = bool(self._inbox[0])
         self._absorb()
-        return more
+        return self._decoder.buffered > held
 
     def _use(self, kind: Kind) -> None:
         """Read the next frame by this framing."""

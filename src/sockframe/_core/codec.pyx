@@ -225,7 +225,6 @@ cdef bytes join_frame(sf_wrapped *wrapped):
     return frame
 
 
-
 @cython.final
 cdef class Encoder:
     """Makes frames of payloads: `Encoder(framing)`.
@@ -673,6 +672,9 @@ cdef class Decoder:
         if self.plan.c.kind.frames != NULL and self.long is None and not self.least and <uint64_t>size <= room:
             at = self.take_whole(out, data, size, limit - len(out))
         while len(out) < limit and <uint64_t>at < room:
+            count += 1
+            if not count & (SIGNAL_FRAMES - 1):
+                PyErr_CheckSignals()
             if self.long is not None:
                 status = self.pass_long(data + at, size - at, False, out, scan)
                 if status == SF_FAULT:
@@ -694,9 +696,6 @@ cdef class Decoder:
                 out.append(payload_of(scan, data + at))
                 at += scan.size
                 self.resume = self.least = self.whole = 0
-                count += 1
-                if not count & (SIGNAL_FRAMES - 1):
-                    PyErr_CheckSignals()
             elif status == SF_LONG:
                 self.begin_long(scan, data + at)
                 self.resume = self.least = self.whole = 0

@@ -1,0 +1,182 @@
+"""Socket objects that do as they are told, connected sockets of every kind, and calls that must end in time."""
+
+from __future__ import annotations
+
+import bisect
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+LIMIT = 20.0  # seconds after which a call that should have returned hangs
+
+
+class Scripted:
+    """A socket object with `recv` and `send` alone.
+
+    It receives `stream`, each call at most to the next of the `cuts`; `events` maps a place in the
+    stream to what calls do there instead, one each: an exception is raised, a function called, all
+    else returned. `takes` says what each send() does: how many bytes it takes at most, or such an
+    event. Where the lists end, calls do all they can.
+    """
+
+    def __init__(self, stream: bytes = b"", *, cuts: Iterable[int] = (), events: Mapping[int, Iterable[Any]] = {},
+                 takes: Iterable[Any] = ()) -> None:
+        self.stream = stream
+        self.at = 0
+        self.cuts = sorted({*cuts, len(stream)})
+        self.events = {place: list(what) for place, what in events.items()}
+        self.takes = list(takes)
+        self.calls = 0
+        self.sent = bytearray()
+        self.closed = 0
+
+    def recv(self, size: int) -> Any:
+        self.calls += 1
+        assert size > 0, "a receive of nothing"
+        if self.events.get(self.at):
+            return happen(self.events[self.at].pop(0))
+        there = bisect.bisect_right(self.cuts, self.at)
+        end = min(self.cuts[there] if there < len(self.cuts) else self.at, self.at + size)
+        data, self.at = self.stream[self.at:end], end
+        return data
+
+    def send(self, data: Any) -> Any:
+        take = self.takes.pop(0) if self.takes else len(data)
+        if isinstance(take, bool) or not isinstance(take, int):
+            return happen(take)
+        self.sent += data[:take]
+        return min(take, len(data))
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Timed(Scripted):
+    """A scripted socket with a timeout to set and to tell; `timeouts` are all that it had."""
+
+    def __init__(self, *args: Any, timeout: float | None = None, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        self.timeouts = [timeout]
+
+    def settimeout(self, timeout: float | None) -> None:
+        self.timeouts.append(timeout)
+
+    def gettimeout(self) -> float | None:
+        return self.timeouts[-1]
+
+
+def happen(event: Any) -> Any:
+    """Raise an exception, call a function, return all else."""
+    if isinstance(event, BaseException):
+        raise event
+    return event() if callable(event) else event
+
+
+class OwnMethods(socket.socket):
+    """A real socket that counts the calls of its recv() and send(): never a plain one."""
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        self.receives = self.sends = 0
+
+    def recv(self, *args: Any) -> bytes:
+        self.receives += 1
+        return super().recv(*args)
+
+    def send(self, *args: Any) -> int:
+        self.sends += 1
+        return super().send(*args)
+
+
+def over_tcp(family: int = socket.AF_INET, host: str = "127.0.0.1") -> tuple[socket.socket, socket.socket]:
+    """Return two sockets connected over loopback TCP."""
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.bind((host, 0))
+        listener.listen()
+        one = socket.socket(family, socket.SOCK_STREAM)
+        one.connect(listener.getsockname())
+        other = listener.accept()[0]
+    return one, other
+
+
+def over_unix() -> tuple[socket.socket, socket.socket]:
+    """Return two sockets connected over a Unix socket with a name."""
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(Path(folder, "s")))
+        listener.listen()
+        one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        one.connect(listener.getsockname())
+        other = listener.accept()[0]
+    return one, other
+
+
+def with_own_methods() -> tuple[socket.socket, socket.socket]:
+    """Return two connected sockets that must be served through their methods."""
+    one, other = (OwnMethods(fileno=sock.detach()) for sock in socket.socketpair())
+    return one, other
+
+
+def has_ipv6() -> bool:
+    """Say whether there is a loopback address of IPv6."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+#: Connected sockets of every kind that there is here.
+KINDS: dict[str, Callable[[], tuple[socket.socket, socket.socket]]] = {
+    "pair": socket.socketpair, "tcp": over_tcp, "unix": over_unix, "own": with_own_methods}
+if has_ipv6():
+    KINDS["tcp6"] = lambda: over_tcp(socket.AF_INET6, "::1")
+
+
+class Task:
+    """A call in a thread of its own; `result` waits for it, and fails where it hangs."""
+
+    def __init__(self, function: Callable[..., Any], *args: Any, **keywords: Any) -> None:
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.thread = threading.Thread(target=self.run, args=(function, args, keywords), daemon=True)
+        self.thread.start()
+
+    def run(self, function: Callable[..., Any], args: Any, keywords: Any) -> None:
+        try:
+            self.value = function(*args, **keywords)
+        except BaseException as error:
+            self.error = error
+
+    def result(self, limit: float = LIMIT) -> Any:
+        self.thread.join(limit)
+        assert not self.thread.is_alive(), f"still at work after {limit} s"
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+@contextmanager
+def watched(*sockets: Any) -> Iterator[None]:
+    """Break the connections when the block hangs, which ends the calls in it with an error."""
+    def give_up() -> None:
+        for sock in sockets:
+            sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(LIMIT, give_up)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def noise(size: int, seed: int = 1) -> bytes:
+    """Return `size` bytes in which no piece is like another."""
+    words = (b"%x-" % (seed * 1_000_003 + number * 7919) for number in range(size // 6 + 1))
+    return b"".join(words)[:size].ljust(size, b".")

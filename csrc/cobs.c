@@ -28,11 +28,11 @@ static int64_t plain_size(const uint8_t *data, uint64_t size, uint64_t *place)
 
 static int scan_cobs(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan)
 {
-    uint64_t limit = framing->max_length, start = 0, end, bound, place = 0;
-    while (start < size && !data[start])
-        start++;
-    if (start == size)
+    uint64_t limit = framing->max_length, start = sf_leading(0, data, scan->resume, size), end, bound, place = 0;
+    if (start == size) {
+        scan->resume = size;
         return sf_want(scan, scan->ended ? 0 : 2);
+    }
     bound = start + most_stuffed(limit) + 1;
     end = find_zero(data, scan->resume > start ? scan->resume : start, size < bound ? size : bound);
     if (end == size || end == bound) {

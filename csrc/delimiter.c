@@ -136,13 +136,12 @@ static int skip_delimiter(const sf_framing *framing, const uint8_t *data, uint64
     if (scan->left)
         return sf_skip_known(data, size, scan, NULL);
     end = find_end(framing, data, scan->resume, size, &taken);
+    int whole = end || (scan->ended && framing->number[DELIVER_TAIL]);
     scan->need = missing(framing, data, size);
-    if (!end && scan->ended && framing->number[DELIVER_TAIL])
-        end = size;
-    scan->size = end ? end : size > stays ? size - stays : 0;
+    scan->size = end ? end : whole ? size : size > stays ? size - stays : 0;
     scan->passed += scan->size;
     scan->resume = size - scan->size;
-    return end ? SF_FRAME : SF_NEED;
+    return whole ? SF_FRAME : SF_NEED;
 }
 
 const sf_kind sf_delimiter = {

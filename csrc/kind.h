@@ -98,6 +98,23 @@ static inline uint64_t sf_find_end(const sf_text *text, const uint8_t *data, uin
     return 0;
 }
 
+/* How many bytes `fill` are in front of a frame, of which data[0 .. resume) was searched: behind them it holds no
+ * other `fill`, so that halving finds their end. */
+static inline uint64_t sf_leading(int fill, const uint8_t *data, uint64_t resume, uint64_t size)
+{
+    uint64_t low = 0, high = resume;
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        if (data[middle] == fill)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    while (low >= resume && low < size && data[low] == fill)
+        low++;
+    return low;
+}
+
 /* The least number of bytes that would complete `text` behind data[size]. */
 static inline uint64_t sf_missing(const sf_text *text, const uint8_t *data, uint64_t size)
 {

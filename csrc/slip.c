@@ -24,12 +24,12 @@ static int64_t plain_size(const uint8_t *data, uint64_t size, uint64_t *place)
 
 static int scan_slip(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan)
 {
-    uint64_t limit = framing->max_length, start = 0, end, bound, place = 0;
-    while (start < size && data[start] == END)
-        start++;
-    if (start == size)
+    uint64_t limit = framing->max_length, start = sf_leading(END, data, scan->resume, size), end, bound, place = 0;
+    if (start == size) {
+        scan->resume = size;
         return sf_want(scan, scan->ended ? 0 : 2);
-    bound = start + 2 * limit + 1;
+    }
+    bound = sf_add(start, 2 * limit + 1);
     end = find_end(data, scan->resume > start ? scan->resume : start, size < bound ? size : bound);
     if (end == size || end == bound) {
         if (size >= bound)

@@ -844,11 +844,25 @@ class Stuffed(Kind):
         at = data.find(bytes((self.end,)), begin, end)
         return at if at >= 0 else end
 
+    def leading(self, data: Data, begin: int, searched: int, end: int) -> int:
+        """Return how many ends are in front of a frame, of which `searched` bytes were searched: behind them
+        these hold no other, so that halving finds the last one."""
+        low, high = begin, begin + searched
+        while low < high:
+            middle = (low + high) // 2
+            if data[middle] == self.end:
+                low = middle + 1
+            else:
+                high = middle
+        while begin + searched <= low < end and data[low] == self.end:
+            low += 1
+        return low - begin
+
     def scan(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
-        size, start = end - begin, 0
-        while start < size and data[begin + start] == self.end:
-            start += 1
+        size = end - begin
+        start = self.leading(data, begin, scan.resume, end)
         if start == size:
+            scan.resume = size
             return scan.want(0 if ended else 2)
         bound = start + self.most_stuffed() + 1
         window = min(size, bound)

@@ -30,6 +30,8 @@ cdef extern from "Python.h":
 cdef enum:
     SIGNAL_FRAMES = 4096  # frames between two looks for a signal
 
+cdef uint8_t NOTHING  # where the bytes of an empty store are
+
 
 # ---- arguments ----
 
@@ -562,8 +564,8 @@ cdef class Decoder:
         return 0
 
     cdef const uint8_t *start(self) noexcept:
-        """Where the bytes held begin."""
-        return self.block.data + self.begin if self.block is not None else NULL
+        """Where the bytes held begin; never NULL, from which C lets nothing be counted, not even 0."""
+        return self.block.data + self.begin if self.block is not None else &NOTHING
 
     cdef void use(self, Plan plan) noexcept:
         """Read what is held, and all that follows, by another framing."""

@@ -31,7 +31,7 @@ def hold(value: Any, what: str) -> bytes:
             raise
         raise errors.not_bytes_error(what, value) from None
     with view:
-        if not view.c_contiguous:
+        if not view.c_contiguous and view.nbytes:
             raise errors.not_contiguous_error(what)
         return view.tobytes()
 
@@ -44,10 +44,12 @@ def hold_writable(value: Any, what: str) -> memoryview:
         if hasattr(value, "__buffer__"):
             raise
         raise errors.not_bytes_error(what, value) from None
-    if not view.c_contiguous:
+    if not view.c_contiguous and view.nbytes:
         raise errors.not_contiguous_error(what)
     if view.readonly:
         raise errors.read_only_error(what)
+    if not view.nbytes:
+        return memoryview(bytearray())  # without a byte, a view of any shape is as good, but can't be cast
     return view if view.format == "B" and view.ndim == 1 else view.cast("B")
 
 

@@ -536,17 +536,21 @@ class Decoder:
         self._forget()
         return rest
 
+    def _lift(self, scan: Scan) -> bytes:
+        """Take the frame that was found off what is held."""
+        begin = self._begin
+        frame = self._cut(begin + scan.start, begin + scan.stop)
+        if scan.by is not None:
+            frame = scan.by.unstuff(frame)
+        self._skip(scan.size)
+        return frame
+
     def _take(self) -> bytes | None:
         """Take the next frame off what is held, or return None."""
         scan = Scan()
         status = LONG if self._long is not None else self._look(scan)
         if status == FRAME:
-            begin = self._begin
-            frame = self._cut(begin + scan.start, begin + scan.stop)
-            if scan.by is not None:
-                frame = scan.by.unstuff(frame)
-            self._skip(scan.size)
-            return frame
+            return self._lift(scan)
         if status == FAULT:
             self._record(scan, self._store, self._begin, self._at)
             self._check()
@@ -558,14 +562,16 @@ class Decoder:
     def _take_many(self, limit: int, room: int) -> list[bytes]:
         """Take at most `limit` frames, or about `room` bytes of them, off what is held."""
         out: list[bytes] = []
-        if limit == 1 and self._long is None:
+        if self._long is None:
+            # Only a frame that is now whole is worth a copy: an unfinished one grows where it lies.
             scan = Scan()
+            resume = self._resume
             status = self._look(scan)
             if status == NEED:
                 return out
-            if status != LONG:
-                frame = self._take()
-                return out if frame is None else [frame]
+            if status == FRAME and limit == 1:
+                return [self._lift(scan)]
+            self._resume = resume
         state = self._state()
         scan = Scan()
         try:

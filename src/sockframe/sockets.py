@@ -23,6 +23,7 @@ class SocketMethods:
     if TYPE_CHECKING:
         sock: Any
         closed: bool
+        _methods: Any
 
         def close(self) -> None: ...
 
@@ -37,16 +38,18 @@ class SocketMethods:
 
     def settimeout(self, timeout: float | None) -> None:
         """Set the socket's timeout in seconds: the deadline of each call that is given none."""
-        self._open_socket().settimeout(timeout)
+        sock = self._open_socket()
+        (self._methods or sock).settimeout(timeout)
 
     def gettimeout(self) -> float | None:
         """Return the socket's timeout in seconds; None is for ever."""
-        timeout: float | None = self._open_socket().gettimeout()
+        sock = self._open_socket()
+        timeout: float | None = (self._methods or sock).gettimeout()
         return timeout
 
     def setblocking(self, flag: bool) -> None:
         """Make the socket blocking, or non-blocking."""
-        self._open_socket().setblocking(flag)
+        self.settimeout(None if flag else 0.0)
 
     def getpeername(self) -> Any:
         """Return the address of the peer."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import select
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from threading import RLock
 from time import monotonic_ns
 from typing import Any
 
@@ -18,6 +18,8 @@ from . import errors
 
 NEVER = 2**63 - 1
 AT_ONCE = 0
+
+_LONGEST_MS = 2**31 - 1  # that poll() and settimeout() take
 
 # Where there is no poll() (Windows), every socket is served through its own methods.
 _poll: Any = getattr(select, "poll", None)
@@ -76,60 +78,116 @@ def wait_until(sock: Any, events: int, deadline: int) -> bool:
     poller.register(descriptor, events)
     while True:
         left = deadline - monotonic_ns() if deadline else 0
-        if poller.poll(None if deadline == NEVER else max(0, math.ceil(left / 1e6))):
+        if poller.poll(None if deadline == NEVER else min(max(0, math.ceil(left / 1e6)), _LONGEST_MS)):
             return True
         if left <= 0:
             return False
 
 
-@contextmanager
-def limited(sock: Any, deadline: int) -> Iterator[None]:
-    """Give a socket's own methods no longer than the deadline; its EAGAIN and TLS's wants become
-    BlockingIOError, its timeout ours."""
-    settimeout = getattr(sock, "settimeout", None)
-    own = socket_timeout(sock)
-    left: float | None = None
-    if deadline != NEVER:
-        left = max(0.0, (deadline - monotonic_ns()) / 1e9) if deadline else 0.0
-    try:
-        if settimeout is not None and own != left:
-            settimeout(left)
-        yield
-    except (TimeoutError, BlockingIOError) as error:
-        if isinstance(error, TimeoutError) and error.errno is not None:
-            raise errors.os_error(error.errno) from error
-        raise passed_error(deadline, "the socket is not ready") from None
-    except OSError as error:
-        if type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError"):
-            raise passed_error(deadline, "the socket is not ready") from None
-        raise
-    finally:
-        if settimeout is not None and own != left:
-            settimeout(own)
+class Methods:
+    """A socket that is served through its own methods.
+
+    Its timeout is lent to the calls at work, one receive and one send: it is the shorter of theirs, and
+    a call that it ends too early goes on. The last call gives the socket its own timeout back.
+    """
+
+    __slots__ = ("_begun", "_deadlines", "_lock", "_now", "_own", "_sock")
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        self._lock = RLock()
+        self._deadlines: list[int] = []  # of the calls at work
+        self._begun = 0                  # calls so far
+        self._own: Any = None            # the socket's own timeout, while calls are at work,
+        self._now: Any = None            # and the one that is lent
+
+    def gettimeout(self) -> Any:
+        """Return the socket's own timeout."""
+        with self._lock:
+            return self._own if self._deadlines else socket_timeout(self._sock)
+
+    def settimeout(self, timeout: Any) -> None:
+        """Set the socket's own timeout."""
+        with self._lock:
+            self._sock.settimeout(timeout)
+            if self._deadlines:
+                self._own = self._now = socket_timeout(self._sock)
+                self._lend()
+
+    def receive(self, size: int, deadline: int) -> bytes:
+        """Receive at most `size` bytes; b"" is the end of the stream."""
+        data = self._call(self._sock.recv, size, deadline)
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise RuntimeError(f"recv({size}) returned {type(data).__name__}, not bytes")
+        data = bytes(data)
+        if len(data) > size:
+            raise RuntimeError(f"recv({size}) returned {len(data)} bytes")
+        return data
+
+    def send(self, data: memoryview, deadline: int) -> int:
+        """Send some of `data` and return how many bytes the socket took."""
+        sent = self._call(self._sock.send, data, deadline)
+        if isinstance(sent, bool) or not isinstance(sent, int) or not 0 <= sent <= len(data):
+            raise RuntimeError(f"send() of {len(data)} bytes returned {sent!r}")
+        if not sent:
+            raise not_ready_error(deadline)
+        return sent
+
+    def _call(self, method: Any, argument: Any, deadline: int) -> Any:
+        """Return method(argument), given no longer than the deadline; its None, EAGAIN and TLS's wants
+        become `BlockingIOError`, its timeout ours."""
+        while True:
+            with self._lock:
+                if not self._deadlines:
+                    self._own = self._now = socket_timeout(self._sock)
+                self._deadlines.append(deadline)
+                self._begun = begun = self._begun + 1
+            try:
+                with self._lock:
+                    self._lend()
+                    alone = len(self._deadlines) == 1
+                answer = method(argument)
+                if answer is not None:
+                    return answer
+            except OSError as error:
+                if isinstance(error, TimeoutError) and error.errno is not None:
+                    raise errors.os_error(error.errno) from error
+                if not _would_wait(error):
+                    raise
+                if isinstance(error, TimeoutError) and alone and begun == self._begun:
+                    raise passed_error(deadline, "the socket is not ready") from None
+            finally:
+                with self._lock:
+                    self._deadlines.remove(deadline)
+                    with suppress(OSError):
+                        self._lend()
+            if (alone and begun == self._begun) or monotonic_ns() >= deadline:
+                raise not_ready_error(deadline)
+
+    def _lend(self) -> None:
+        """Set the timeout for the calls at work, or the socket's own."""
+        left = self._own
+        if self._deadlines:
+            deadline = min(self._deadlines)
+            left = None if deadline == NEVER else max(0, deadline - monotonic_ns()) / 1e9 if deadline else 0.0
+            if left is not None and left * 1000 > _LONGEST_MS:
+                left = None
+        if left != self._now and hasattr(self._sock, "settimeout"):
+            self._sock.settimeout(left)
+            self._now = left
 
 
-def receive(sock: Any, size: int, deadline: int) -> bytes:
-    """Receive at most `size` bytes through the socket's own recv(); b"" is the end of the stream."""
-    with limited(sock, deadline):
-        data = sock.recv(size)
-    if data is None:
-        raise passed_error(deadline, "recv() returned None")
-    if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise RuntimeError(f"recv({size}) returned {type(data).__name__}, not bytes")
-    if len(data) > size:
-        raise RuntimeError(f"recv({size}) returned {len(data)} bytes")
-    return bytes(data)
+def _would_wait(error: OSError) -> bool:
+    """Say whether a socket's own method had to wait."""
+    return (isinstance(error, (BlockingIOError, TimeoutError))
+            or type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError"))
 
 
-def send(sock: Any, data: memoryview, deadline: int) -> int:
-    """Send some of `data` through the socket's own send() and return how many bytes it took."""
-    with limited(sock, deadline):
-        sent = sock.send(data)
-    if sent is None:
-        raise passed_error(deadline, "send() returned None")
-    if isinstance(sent, bool) or not isinstance(sent, int) or not 0 <= sent <= len(data):
-        raise RuntimeError(f"send() of {len(data)} bytes returned {sent!r}")
-    return sent
+def not_ready_error(deadline: int) -> OSError:
+    """Make the error of a socket whose own method says that it would have to wait."""
+    if deadline and monotonic_ns() >= deadline:
+        return errors.timeout_error()
+    return errors.blocking_error("the socket is not ready")
 
 
 def refuse_unfit(sock: Any) -> None:
@@ -144,10 +202,15 @@ def refuse_unfit(sock: Any) -> None:
             raise ValueError("a connected socket is needed, not one that listens")
 
 
-
 def wake(sock: Any) -> None:
     """Shut a socket down, so that calls that wait for it in other threads return."""
     shutdown = _SOCKET.shutdown if isinstance(sock, _SOCKET) else getattr(type(sock), "shutdown", None)
     if shutdown is not None:
         with suppress(OSError):
             shutdown(sock, socket.SHUT_RDWR)
+
+
+def close(sock: Any) -> None:
+    """Close a socket, if it is an object that can be closed."""
+    if hasattr(sock, "close"):
+        sock.close()

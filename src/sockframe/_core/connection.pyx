@@ -17,7 +17,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from .codec cimport (SF_FAULT, SF_FRAME, SF_LONG, SF_NEED, Decoder, Plan, frame_size, hold, join_frame, new_bytes,
-                     payload_of, place_frame, plan_of, release, sf_scan, sf_wrapped, wrap_payload)
+                     payload_of, place_frame, plan_of, release, sf_scan, sf_unstuff, sf_wrapped, wrap_payload)
 
 from .. import errors, transport
 from ..transport import UNSET
@@ -98,6 +98,7 @@ cdef class Connection:
     """
 
     cdef readonly object sock
+    cdef readonly object _methods    # the socket's own, where it is no plain one
     cdef object given
     cdef Plan plan
     cdef Decoder decoder
@@ -109,24 +110,29 @@ cdef class Connection:
     cdef PyThread_type_lock reading, writing
     cdef unsigned long reader, writer
     cdef int using                   # calls that are at work with the socket
-    cdef bint plain, shut, last, made
+    cdef bint shut, last, made
 
-    def __cinit__(self, sock, framing, *args, **kwargs):
-        self.plan = plan_of(framing)
-        transport.refuse_unfit(sock)
-        self.sock = sock
-        self.given = framing
-        self.plain = transport.is_plain(sock)
-        self.decoder = Decoder(framing)
+    def __cinit__(self, *args, **keywords):
+        self.shut = True  # until it is made
         self.reading = PyThread_allocate_lock()
         self.writing = PyThread_allocate_lock()
         if self.reading == NULL or self.writing == NULL:
             raise MemoryError
 
     def __init__(self, sock, framing):
+        cdef Plan plan = plan_of(framing)
+        transport.refuse_unfit(sock)
+        methods = None if transport.is_plain(sock) else transport.Methods(sock)
+        cdef Decoder decoder = Decoder(framing)
         if self.made:
             raise errors.reentry_error(type(self).__name__)
+        self.sock = sock
+        self._methods = methods
+        self.given = framing
+        self.plan = plan
+        self.decoder = decoder
         self.made = True
+        self.shut = False
 
     def __dealloc__(self):
         Py_CLEAR(self.partial)
@@ -292,7 +298,7 @@ cdef class Connection:
         if self.using:
             transport.wake(self.sock)
         else:
-            self.sock.close()
+            transport.close(self.sock)
 
     def detach(self):
         """Give up the socket: return it, and the bytes received that are not yet delivered as frames."""
@@ -304,9 +310,11 @@ cdef class Connection:
             try:
                 self.send_tail(deadline)
                 self.fold()
-                leftover = b"".join(self.rest or ()) + self.decoder.take_rest()
+                held = new_bytes(self.decoder.start(), self.decoder.end - self.decoder.begin)
+                given = self.sock, b"".join((*(self.rest or ()), held))
                 self.shut = True
-                return self.sock, leftover
+                self.decoder.keep(NULL, 0)
+                return given
             finally:
                 self.leave(&self.writer, self.writing)
         finally:
@@ -326,7 +334,7 @@ cdef class Connection:
     cdef int64_t deadline(self, object timeout) except? -1:
         """Return the time at which a call with this timeout ends."""
         if timeout is UNSET:
-            timeout = self.sock.gettimeout() if self.plain else transport.socket_timeout(self.sock)
+            timeout = (self._methods or self.sock).gettimeout()
         if timeout is None:
             return SF_NEVER
         return transport.deadline_after(timeout)
@@ -364,7 +372,7 @@ cdef class Connection:
         """Return the descriptor, asked of the socket anew, for one system call; then `end_use`."""
         cdef int fd = -1
         self.check_open()
-        if self.plain:
+        if self._methods is None:
             fd = self.sock.fileno()
             if fd < 0:
                 raise errors.closed_error()
@@ -376,7 +384,7 @@ cdef class Connection:
         self.using -= 1
         if self.shut:
             if not self.using:
-                self.sock.close()
+                transport.close(self.sock)
             raise errors.closed_error()
         return 0
 
@@ -387,10 +395,10 @@ cdef class Connection:
         cdef int64_t got
         cdef int fd
         cdef bytes data
-        if not self.plain:
+        if self._methods is not None:
             self.begin_use()
             try:
-                data = transport.receive(self.sock, size, deadline)
+                data = self._methods.receive(size, deadline)
             finally:
                 self.end_use()
             memcpy(target, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
@@ -483,6 +491,7 @@ cdef class Connection:
         cdef sf_scan scan
         cdef Py_ssize_t size
         cdef bytes frame
+        cdef bint stuffed
         cdef int status
         self.use(plan)
         self.fold()
@@ -500,17 +509,21 @@ cdef class Connection:
             if status == SF_FAULT:
                 decoder.record(&scan, decoder.start(), decoder.end - decoder.begin, decoder.at)
                 decoder.check()
-            if status == SF_LONG or status == SF_FRAME and scan.by != NULL:
+            if status == SF_LONG:
                 frame = decoder.take()
                 if frame is not None:
                     self.rest = [frame]
                     continue
             elif status == SF_FRAME or self.known(&scan):
-                size = scan.stop - scan.start
+                stuffed = status == SF_FRAME and scan.by != NULL
+                size = scan.plain if stuffed else scan.stop - scan.start
                 if size > room:
                     raise errors.too_small_error(size, room)
                 if status == SF_FRAME:
-                    memcpy(target, decoder.start() + scan.start, size)
+                    if stuffed:
+                        sf_unstuff(&scan, decoder.start(), target)
+                    else:
+                        memcpy(target, decoder.start() + scan.start, size)
                     decoder.skip(scan.size)
                     return size
                 if self.straight(&scan, SMALL):
@@ -624,20 +637,8 @@ cdef class Connection:
     cdef int transmit(self, sf_outgoing *outgoing, int64_t deadline) except -1:
         """Send all of it, or raise with `outgoing` saying what is left."""
         cdef int error, fd
-        cdef bytes data
-        cdef Py_ssize_t at = 0
-        if not self.plain:
-            data = remainder(outgoing)
-            view = memoryview(data)
-            while at < len(data):
-                self.begin_use()
-                try:
-                    sent = transport.send(self.sock, view[at:], deadline)
-                finally:
-                    self.end_use()
-                at += <Py_ssize_t>sent
-                sf_advance(outgoing, <size_t>sent)
-            return 0
+        if self._methods is not None:
+            return self.hand_over(remainder(outgoing), 0, outgoing, deadline)
         while True:
             fd = self.begin_use()
             with nogil:
@@ -651,9 +652,23 @@ cdef class Connection:
                 raise errors.os_error(-error)
             PyErr_CheckSignals()
 
-    cdef bint push(self, iovec *pieces, size_t count, bint taken, int64_t deadline) except -1:
-        """Send frames. Once a byte of them was sent, or they are `taken` anyway, what can't be sent is
-        kept as the tail; False says that a non-blocking socket left one."""
+    cdef int hand_over(self, bytes data, Py_ssize_t at, sf_outgoing *outgoing, int64_t deadline) except -1:
+        """Send the bytes from data[at] on through the socket's own methods."""
+        cdef Py_ssize_t sent
+        view = memoryview(data)
+        while at < PyBytes_GET_SIZE(data):
+            self.begin_use()
+            try:
+                sent = self._methods.send(view[at:], deadline)
+            finally:
+                self.end_use()
+            at += sent
+            sf_advance(outgoing, sent)
+        return 0
+
+    cdef int push(self, iovec *pieces, size_t count, bint taken, bint last, int64_t deadline) except -1:
+        """Send frames, the `last` one of the stream or not. Once a byte of them was sent, or they are `taken`
+        anyway, what can't be sent is kept as the tail, and that a non-blocking socket leaves one is no error."""
         cdef sf_outgoing outgoing
         outgoing.pieces = pieces
         outgoing.count = count
@@ -669,10 +684,12 @@ cdef class Connection:
             except MemoryError:
                 self.close()  # a frame without its end must not be followed by another
                 raise
-            if deadline != SF_AT_ONCE or not isinstance(error, BlockingIOError):
+            self.last = last
+            if not isinstance(error, BlockingIOError):
                 raise
-            return False
-        return True
+            return 0
+        self.last = last
+        return 0
 
     cdef int send_tail(self, int64_t deadline) except -1:
         """Send what an interrupted send left."""
@@ -686,7 +703,10 @@ cdef class Connection:
         outgoing.count = 1
         outgoing.next = outgoing.sent = 0
         try:
-            self.transmit(&outgoing, deadline)
+            if self._methods is not None:
+                self.hand_over(self.tail, self.tail_at, &outgoing, deadline)
+            else:
+                self.transmit(&outgoing, deadline)
             self.tail = None
         finally:
             self.tail_at += outgoing.sent
@@ -704,11 +724,10 @@ cdef class Connection:
             if frame_size(&wrapped) <= SINGLE:
                 pieces[0].iov_base = small
                 pieces[0].iov_len = place_frame(small, &wrapped)
-                self.push(pieces, 1, False, deadline)
+                self.push(pieces, 1, False, wrapped.last, deadline)
             else:
                 enclose(pieces, &wrapped)
-                self.push(pieces, 3, False, deadline)
-            self.last = wrapped.last
+                self.push(pieces, 3, False, wrapped.last, deadline)
         finally:
             Py_XDECREF(<PyObject *>wrapped.object)
         return 0
@@ -786,16 +805,14 @@ cdef class Connection:
                 enclose(pieces + 1, &wrapped)
                 pieces[0].iov_base = buffer
                 pieces[0].iov_len = gathered
-                self.push(pieces, 4, taken, deadline)
-                self.last = last
+                self.push(pieces, 4, taken, last, deadline)
                 return frames
             finally:
                 release(&view, &wrapped)
         if frames:
             pieces[0].iov_base = buffer
             pieces[0].iov_len = gathered
-            self.push(pieces, 1, taken, deadline)
-            self.last = last
+            self.push(pieces, 1, taken, last, deadline)
         if broken is not None:
             raise broken
         return frames

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .. import errors, transport
 from ..errors import Fault
 from ..framings import Framing
-from ..transport import AT_ONCE, NEVER, POLLIN, POLLOUT, UNSET
+from ..transport import NEVER, POLLIN, POLLOUT, UNSET
 from .codec import Decoder, compiled, hold, hold_writable, join_frame
 from .kinds import FAULT, FRAME, LONG, NEED, Kind, Refusal, Scan, Wrapped
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
+    from typing_extensions import Buffer, Self
 
 RECEIVE = 65536  # bytes asked of a receive
 GATHER = 65536   # bytes of small frames for one send
@@ -39,25 +39,37 @@ class Connection:
     full socket interrupts goes on with the next call: nothing is lost.
     """
 
-    __slots__ = ("_decoder", "_framing", "_inbox", "_kind", "_last", "_plain", "_reading", "_receiving", "_rest",
-                 "_sending", "_shut", "_tail", "_writing", "sock")
+    __slots__ = ("_decoder", "_framing", "_inbox", "_kind", "_last", "_methods", "_reading", "_receiving", "_rest",
+                 "_sending", "_shut", "_tail", "_tail_at", "_writing", "sock")
+
+    sock: Any
+    _reading: Any
+    _writing: Any
+
+    def __new__(cls, *args: Any, **keywords: Any) -> Self:
+        self = super().__new__(cls)
+        self._shut = True   # until it is made
+        self._tail = b""    # what a frame sent in part leaves to be sent,
+        self._tail_at = 0   # from here on
+        self._reading, self._writing = RLock(), RLock()
+        self._receiving = self._sending = False
+        return self
 
     def __init__(self, sock: Any, framing: Framing) -> None:
-        if hasattr(self, "_kind"):
-            raise errors.reentry_error(type(self).__name__)
         kind = compiled(framing)
         transport.refuse_unfit(sock)
+        methods = None if transport.is_plain(sock) else transport.Methods(sock)
+        if hasattr(self, "_kind"):
+            raise errors.reentry_error(type(self).__name__)
         self.sock = sock
+        self._methods = methods        # the socket's own, where it is no plain one
         self._kind = kind
         self._framing = framing
-        self._plain = transport.is_plain(sock)
         self._decoder = Decoder(framing)
         self._rest: list[bytes] | None = None  # frames that the end of the stream made
         self._inbox: list[Any] | None = None   # bytes received that are not yet held, see _absorb
-        self._tail = b""               # what a frame sent in part leaves to be sent
-        self._reading, self._writing = RLock(), RLock()
-        self._receiving = self._sending = False
-        self._shut = self._last = False
+        self._last = False
+        self._shut = False
 
     @property
     def framing(self) -> Framing:
@@ -78,7 +90,7 @@ class Connection:
     @property
     def unsent(self) -> int:
         """The number of bytes that a frame sent in part leaves for the next send() or flush()."""
-        return len(self._tail)
+        return len(self._tail) - self._tail_at
 
     def recv(self, framing: Framing | None = None, *, timeout: float | None = UNSET) -> bytes:
         """Return the next payload, as bytes; with `framing`, this one frame is read by it.
@@ -213,7 +225,7 @@ class Connection:
         if self._receiving or self._sending:
             transport.wake(self.sock)
         else:
-            self.sock.close()
+            transport.close(self.sock)
 
     def detach(self) -> tuple[Any, bytes]:
         """Give up the socket: return it, and the bytes received that are not yet delivered as frames."""
@@ -226,9 +238,11 @@ class Connection:
             self._enter(self._writing, deadline)
             self._send_tail(deadline)
             self._absorb()
-            leftover = b"".join(self._rest or ()) + self._decoder._take_rest()
+            decoder = self._decoder
+            given = self.sock, b"".join((*(self._rest or ()), decoder._cut(decoder._begin, len(decoder._store))))
             self._shut = True
-            return self.sock, leftover
+            decoder._forget()
+            return given
         finally:
             self._leave(self._writing)
             self._leave(self._reading)
@@ -245,7 +259,9 @@ class Connection:
 
     def _deadline(self, timeout: Any) -> int:
         """Return the time at which a call with this timeout ends."""
-        return transport.deadline_after(transport.socket_timeout(self.sock) if timeout is UNSET else timeout)
+        if timeout is UNSET:
+            timeout = (self._methods or self.sock).gettimeout()
+        return transport.deadline_after(timeout)
 
     def _refuse_reentry(self, lock: Any) -> None:
         """Refuse a call from inside another one."""
@@ -269,7 +285,7 @@ class Connection:
         """A system call is over; the last one to leave closes a closed connection's socket."""
         if self._shut:
             if not self._receiving and not self._sending:
-                self.sock.close()
+                transport.close(self.sock)
             raise errors.closed_error()
 
     # ---- receiving ----
@@ -285,8 +301,8 @@ class Connection:
         self._receiving = True
         try:
             self._check_open()
-            if not self._plain:
-                inbox.append(transport.receive(sock, RECEIVE, deadline))
+            if self._methods is not None:
+                inbox.append(self._methods.receive(RECEIVE, deadline))
                 return
             blocking = deadline == NEVER and sock.gettimeout() is None
             while True:
@@ -382,18 +398,24 @@ class Connection:
             if status == FAULT:
                 decoder._record(scan, decoder._store, decoder._begin, decoder._at)
                 decoder._check()
-            if status == LONG or (status == FRAME and scan.by is not None):
+            if status == LONG:
                 frame = decoder._take()
                 if frame is not None:
                     self._rest = [frame]
                     continue
             elif status == FRAME or self._known(scan):
                 size = scan.stop - scan.start
+                begin = decoder._begin + scan.start
+                frame = None
+                if status == FRAME:
+                    frame = decoder._cut(begin, begin + size)
+                    if scan.by is not None:
+                        frame = scan.by.unstuff(frame)
+                        size = len(frame)
                 if size > len(target):
                     raise errors.too_small_error(size, len(target))
-                if status == FRAME:
-                    begin = decoder._begin + scan.start
-                    target[:size] = decoder._cut(begin, begin + size)
+                if frame is not None:
+                    target[:size] = frame
                     decoder._skip(scan.size)
                     return size
             if decoder._ended:
@@ -411,21 +433,21 @@ class Connection:
 
     # ---- sending ----
 
-    def _transmit(self, pieces: list[bytes], counts: list[int], deadline: int) -> None:
+    def _transmit(self, pieces: list[Any], counts: list[int], deadline: int) -> None:
         """Send all pieces, or raise; `counts` gets the bytes that each system call took, within the
         same call in C, so that no signal handler's exception can come between."""
         sock = self.sock
-        if not self._plain:
+        if self._methods is not None and len(pieces) > 1:
             pieces = [b"".join(pieces)]
         views = [memoryview(piece) for piece in pieces if piece]
-        blocking = self._plain and deadline == NEVER and sock.gettimeout() is None
+        blocking = self._methods is None and deadline == NEVER and sock.gettimeout() is None
         at = 0
         while at < len(views):
             self._sending = True
             try:
                 self._check_open()
-                if not self._plain:
-                    counts.append(transport.send(sock, views[at], deadline))
+                if self._methods is not None:
+                    counts.append(self._methods.send(views[at], deadline))
                 else:
                     if not blocking and not transport.wait_until(sock, POLLOUT, deadline):
                         raise transport.passed_error(deadline, "the socket can take no more")
@@ -448,9 +470,9 @@ class Connection:
                 sent -= len(views[at])
                 at += 1
 
-    def _push(self, pieces: list[bytes], taken: bool, deadline: int) -> bool:
-        """Send frames. Once a byte of them was sent, or they are `taken` anyway, what can't be sent is
-        kept as the tail; False says that a non-blocking socket left one."""
+    def _push(self, pieces: list[bytes], taken: bool, last: bool, deadline: int) -> None:
+        """Send frames, the `last` one of the stream or not. Once a byte of them was sent, or they are `taken`
+        anyway, what can't be sent is kept as the tail, and that a non-blocking socket leaves one is no error."""
         counts: list[int] = []
         try:
             self._transmit(pieces, counts, deadline)
@@ -459,14 +481,15 @@ class Connection:
             if not taken and not sent:
                 raise
             try:
-                self._tail = b"".join(pieces)[sent:]
+                self._tail, self._tail_at = b"".join(pieces), sent
             except MemoryError:
                 self.close()  # a frame without its end must not be followed by another
                 raise
-            if deadline != AT_ONCE or not isinstance(error, BlockingIOError):
+            self._last = last
+            if not isinstance(error, BlockingIOError):
                 raise
-            return False
-        return True
+            return
+        self._last = last
 
     def _send_tail(self, deadline: int) -> None:
         """Send what an interrupted send left."""
@@ -474,9 +497,11 @@ class Connection:
             return
         counts: list[int] = []
         try:
-            self._transmit([self._tail], counts, deadline)
-        finally:
-            self._tail = self._tail[sum(counts):]
+            self._transmit([memoryview(self._tail)[self._tail_at:]], counts, deadline)
+            self._tail, self._tail_at = b"", 0
+        except BaseException:
+            self._tail_at += sum(counts)
+            raise
 
     def _wrap(self, payload: bytes, last: bool, at: int | None) -> Wrapped:
         """Make what goes around a payload, or raise that it can't be sent."""
@@ -492,8 +517,7 @@ class Connection:
         """Send one frame."""
         wrapped = self._wrap(payload, self._last, None)
         self._send_tail(deadline)
-        self._push(enclose(wrapped, payload), False, deadline)
-        self._last = wrapped.last
+        self._push(enclose(wrapped, payload), False, wrapped.last, deadline)
 
     def _check_payloads(self, payloads: tuple[Any, ...]) -> list[tuple[bytes, Wrapped]]:
         """Return the payloads with what goes around them, or raise the error of the first bad one."""
@@ -550,15 +574,13 @@ class Connection:
             last = wrapped.last
             pieces = enclose(wrapped, payload)
             if sum(map(len, pieces)) > SMALL:
-                self._push([b"".join(gathered), *pieces], taken, deadline)
-                self._last = last
+                self._push([b"".join(gathered), *pieces], taken, last, deadline)
                 return frames
             header, body, trailer = pieces
             gathered += pieces
             size += len(header) + len(body) + len(trailer)
         if frames:
-            self._push([b"".join(gathered)], taken, deadline)
-            self._last = last
+            self._push([b"".join(gathered)], taken, last, deadline)
         if broken is not None:
             raise broken
         return frames
@@ -566,11 +588,11 @@ class Connection:
     def _take_rest(self, source: Iterator[tuple[bytes, Wrapped]]) -> None:
         """Put the frames that are left of a list behind the tail."""
         try:
-            parts = [self._tail]
+            parts = [self._tail[self._tail_at:]]
             for payload, wrapped in source:
                 parts.append(join_frame(wrapped, payload))
                 self._last = wrapped.last
-            self._tail = b"".join(parts)
+            self._tail, self._tail_at = b"".join(parts), 0
         except BaseException:
             self.close()  # a list is taken as a whole or not at all
             raise

@@ -18,14 +18,17 @@
 #define AROUND 70 /* bytes around a frame's end where a long stream is cut: a delimiter, a header */
 
 static unsigned long passed, failed;
-static guard memory;
+static guard memory, made;
+
+/* Where a frame lies, from its first byte on; an overlong one that is skipped has no payload. */
+typedef struct { uint64_t size, start, stop; int overlong; } found;
 
 /* What is being read: for messages, and what its first reading found. */
 static struct {
     const char *file;
     const block *block;
     const stream_case *stream;
-    sf_scan *frame;      /* each frame of the first reading: its place */
+    found *frame;        /* each frame of the first reading, skipped ones too */
     size_t known;
     uint64_t *cut;       /* the ends of the chunks */
     size_t cuts;
@@ -81,112 +84,243 @@ static int check_fault(const sf_scan *scan, const wrong *expected, uint64_t held
 static int searches(void)
 {
     const char *name = now.block->framing.kind->name;
-    return !strcmp(name, "delimiter") || !strcmp(name, "crlf");
+    return !strcmp(name, "delimiter") || !strcmp(name, "crlf") || !strcmp(name, "header_block") ||
+           !strcmp(name, "cobs") || !strcmp(name, "slip");
 }
 
-/* More bytes are asked for: what is said must hold for the frame, or fault, that will come. */
-static int check_need(const sf_scan *scan, const sf_scan *fresh, uint64_t at, uint64_t held, size_t frames, int trailing)
+/* The payload of a frame is the one that is expected; one that was stuffed is made first, against a guard page. */
+static int same_payload(const uint8_t *held, const sf_scan *scan, bytes expected)
+{
+    if (!scan->by)
+        return scan->plain == scan->stop - scan->start && same(held + scan->start, scan->plain, expected);
+    if (scan->plain != expected.size || scan->plain > made.room)
+        return 0;
+    uint8_t *payload = now.behind ? made.low + made.room - scan->plain : made.low;
+    sf_unstuff(scan, held, payload);
+    return same(payload, scan->plain, expected);
+}
+
+/* ---- an overlong frame that is passed over ---- */
+
+typedef struct {
+    uint64_t at, passed;  /* the frame's first byte in the stream; bytes of it that are dropped */
+    int overlong;
+    uint8_t *payload;     /* of a frame that is cut off, to be freed */
+    uint64_t size;
+} passing;
+
+/* SF_LONG has come: what will be delivered, if anything, is here already. */
+static int begin_passing(passing *state, const uint8_t *held, uint64_t size, const sf_scan *scan)
+{
+    const sf_framing *by = scan->by;
+    state->overlong = 1;
+    state->passed = 0;
+    state->payload = NULL;
+    state->size = 0;
+    if (!by || by->overlong == SF_OVERLONG_ERROR || !by->kind->skip || scan->start > size)
+        return fail(now.stream->line, "an overlong frame that nobody skips");
+    if (by->overlong == SF_OVERLONG_SKIP)
+        return 1;
+    if (size - scan->start < by->max_length)
+        return fail(now.stream->line, "an overlong frame is cut off before that is here");
+    state->size = by->max_length;
+    state->payload = malloc(state->size + 1);
+    if (!state->payload)
+        return fail(now.stream->line, "out of memory");
+    if (state->size)
+        memcpy(state->payload, held + scan->start, state->size);
+    return 1;
+}
+
+/* The frame that was passed over gives what it must: the next payload, or nothing. */
+static int end_passing(passing *state, size_t *frames, uint64_t *skipped)
 {
     const stream_case *stream = now.stream;
-    int line = stream->line;
+    int fine = 1;
+    if (!state->payload)
+        fine = (*skipped)++ < stream->skipped || fail(stream->line, "a frame too many is skipped");
+    else if (*frames == stream->frames || !same(state->payload, state->size, stream->frame[*frames]))
+        fine = fail(stream->line, "frame %zu is cut off elsewhere", *frames);
+    else
+        ++*frames;
+    free(state->payload);
+    state->overlong = 0;
+    state->payload = NULL;
+    return fine;
+}
+
+/* Read a frame in one piece: as `scan` should be after all of its cuts. */
+static int scan_afresh(const uint8_t *data, uint64_t size, int ended, sf_scan *scan)
+{
+    memset(scan, 0xA5, sizeof *scan);
+    sf_scan_begin(scan);
+    scan->ended = ended;
+    int status = sf_scan_frame(&now.block->framing, data, size, scan);
+    return status == SF_LONG ? sf_skip_frame(data, size, scan) : status;
+}
+
+/* ---- one reading, cut anywhere ---- */
+
+/* More bytes are asked for: what is said must hold for the frame, or fault, that will come. `held` counts those
+ * of the frame that were dropped, too. */
+static int check_need(const sf_scan *scan, const sf_scan *fresh, const passing *state, uint64_t held, size_t frames,
+                      uint64_t skipped, int trailing)
+{
+    const stream_case *stream = now.stream;
+    int line = stream->line, whole = !state->overlong && scan->size;
+    size_t place = frames + (size_t)skipped;
     if (!scan->need)
         return fail(line, "0 bytes needed");
-    if (scan->need != fresh->need || scan->size != fresh->size ||
-        (scan->size && (scan->start != fresh->start || scan->stop != fresh->stop)))
+    if (scan->need != fresh->need ||
+        (whole && (scan->size != fresh->size || scan->start != fresh->start || scan->stop != fresh->stop)))
         return fail(line, "need %" PRIu64 " when resumed, %" PRIu64 " afresh", scan->need, fresh->need);
-    if (scan->size && scan->size != held + scan->need)
+    if (state->overlong && (scan->passed != fresh->passed || scan->left != fresh->left || scan->resume != fresh->resume))
+        return fail(line, "%" PRIu64 " bytes passed, %" PRIu64 " afresh", scan->passed, fresh->passed);
+    if (whole && scan->size != held + scan->need)
         return fail(line, "%" PRIu64 " of %" PRIu64 " bytes need %" PRIu64, held, scan->size, scan->need);
-    if (searches() && scan->resume + SF_TEXT_MAX < held)
+    if (!state->overlong && searches() && scan->resume + SF_TEXT_MAX < held)
         return fail(line, "%" PRIu64 " bytes would be searched again", held - scan->resume);
-    if (frames < stream->frames && frames < now.known) {
-        const sf_scan *frame = &now.frame[frames];
+    if (place < stream->frames + stream->skipped && place < now.known) {
+        const found *frame = &now.frame[place];
         if (held + scan->need > frame->size)
             return fail(line, "%" PRIu64 " + %" PRIu64 " bytes needed of %" PRIu64, held, scan->need, frame->size);
-        if (scan->size && (scan->size != frame->size || scan->start != frame->start || scan->stop != frame->stop))
+        if (whole && (scan->size != frame->size || scan->start != frame->start || scan->stop != frame->stop))
             return fail(line, "a frame of %" PRIu64 " bytes was said to have %" PRIu64, frame->size, scan->size);
     }
-    if (frames == stream->frames && at == stream->good && !trailing) {
+    if (place == stream->frames + stream->skipped && state->at == stream->good && !trailing) {
         if (stream->fault.fault && held >= stream->fault.seen)
             return fail(line, "no fault in %" PRIu64 " bytes of the frame", held);
-        if (stream->fault.fault && held && scan->size && stream->fault.seen <= scan->stop)
+        if (stream->fault.fault && held && whole && stream->fault.seen <= scan->stop)
             return fail(line, "a fault shows in a payload said to be good");
-        if (!stream->fault.fault && at + held == stream->data.size && scan->need != stream->need)
-            return fail(line, "need %" PRIu64 ", not %" PRIu64, scan->need, stream->need);
+        if (!stream->fault.fault && state->at + held == stream->data.size) {
+            if (scan->need != stream->need)
+                return fail(line, "need %" PRIu64 ", not %" PRIu64, scan->need, stream->need);
+            if (held - state->passed != stream->held)
+                return fail(line, "%" PRIu64 " bytes held, not %" PRIu64, held - state->passed, stream->held);
+        }
     }
     return 1;
 }
 
-static int check_end(const uint8_t *data, uint64_t held, sf_scan *scan)
+static int check_end(const uint8_t *data, uint64_t held, sf_scan *scan, passing *state)
 {
     const stream_case *stream = now.stream;
-    int line = stream->line;
+    int line = stream->line, status;
+    const uint8_t *bytes_held = place(data + state->at + state->passed, held, now.behind);
     sf_scan fresh;
-    sf_scan_begin(&fresh);
-    fresh.ended = scan->ended = 1;
-    int status = sf_scan_frame(&now.block->framing, data, held, scan);
-    if (status != sf_scan_frame(&now.block->framing, data, held, &fresh))
-        return fail(line, "another end when resumed");
-    if (stream->delivers) {
-        if (status != SF_FRAME || scan->size != held || scan->start > scan->stop || scan->stop > held)
-            return fail(line, "the end makes no frame of %" PRIu64 " bytes", held);
-        if (!same(data + scan->start, scan->stop - scan->start, stream->last))
-            return fail(line, "another frame at the end");
-        return 1;
+    scan->ended = 1;
+    status = state->overlong ? sf_skip_frame(bytes_held, held, scan)
+                             : sf_scan_frame(&now.block->framing, bytes_held, held, scan);
+    if (status == SF_LONG) {
+        if (!begin_passing(state, bytes_held, held, scan))
+            return 0;
+        status = sf_skip_frame(bytes_held, held, scan);
     }
-    if (stream->at_end.fault)
-        return status == SF_FAULT ? check_fault(scan, &stream->at_end, held) : fail(line, "no fault at the end");
-    if (status != SF_NEED || scan->need != stream->need)
-        return fail(line, "the end gives %d, need %" PRIu64, status, scan->need);
-    return 1;
+    uint64_t all = held + state->passed;
+    int fine = 1;
+    if (stream->at_end.fault) {
+        fine = status == SF_FAULT ? check_fault(scan, &stream->at_end, all) : fail(line, "no fault at the end");
+    } else if (stream->ending == DELIVERS || stream->ending == SKIPS) {
+        if (status != SF_FRAME || scan->size != held)
+            fine = fail(line, "the end makes no frame of %" PRIu64 " bytes", all);
+        else if ((stream->ending == SKIPS) != (state->overlong && !state->payload))
+            fine = fail(line, "the end skips %d frames", stream->ending != SKIPS);
+        else if (state->payload)
+            fine = same(state->payload, state->size, stream->last) || fail(line, "another frame cut off at the end");
+        else if (stream->ending == DELIVERS)
+            fine = same_payload(bytes_held, scan, stream->last) || fail(line, "another frame at the end");
+    } else if (status != SF_NEED || scan->need != (stream->ending == IS_CLEAN ? 0 : stream->need)) {
+        fine = fail(line, "the end gives %d, need %" PRIu64, status, scan->need);
+    }
+    bytes_held = place(data + state->at, all, now.behind);
+    if (status != scan_afresh(bytes_held, all, 1, &fresh) || (status == SF_NEED && scan->need != fresh.need))
+        return fail(line, "another end when resumed");
+    return fine;
 }
 
 /* Read now.cut chunks of `data`: the vector's stream, with other bytes behind it where `trailing`. */
-static int read_cut(const uint8_t *data, int trailing)
+static int read_chunks(const uint8_t *data, int trailing, passing *state)
 {
     const stream_case *stream = now.stream;
     const sf_framing *framing = &now.block->framing;
-    const uint8_t *held = NULL;
-    uint64_t at = 0, size = 0;
+    uint64_t size = 0, skipped = 0;
     size_t frames = 0;
     sf_scan scan, fresh;
     sf_scan_begin(&scan);
     for (size_t i = 0; i < now.cuts; i++) {
         for (;;) {
-            if (trailing && frames == stream->frames && !stream->fault.fault)
+            if (trailing && frames == stream->frames && skipped == stream->skipped && !stream->fault.fault)
                 return 1;
-            size = now.cut[i] - at;
-            held = place(data + at, size, now.behind);
-            sf_scan_begin(&fresh);
-            int status = sf_scan_frame(framing, held, size, &scan);
-            if (status != sf_scan_frame(framing, held, size, &fresh))
+            uint64_t here = state->at + state->passed;
+            size = now.cut[i] - here;
+            const uint8_t *held = place(data + here, size, now.behind);
+            int status = state->overlong ? sf_skip_frame(held, size, &scan) : sf_scan_frame(framing, held, size, &scan);
+            if (status == SF_LONG) {
+                if (!begin_passing(state, held, size, &scan))
+                    return 0;
+                continue;
+            }
+            uint64_t all = state->passed + size;
+            if (status != SF_FRAME && status != scan_afresh(place(data + state->at, all, now.behind), all, 0, &fresh))
                 return fail(stream->line, "another result when resumed");
             if (status == SF_FAULT) {
-                if (!stream->fault.fault || at != stream->good || frames != stream->frames)
-                    return fail(stream->line, "unexpected fault %s at %" PRIu64, fault_name(scan.fault), at);
-                return check_fault(&scan, &stream->fault, size) && check_fault(&fresh, &stream->fault, size);
+                if (!stream->fault.fault || state->at != stream->good || frames != stream->frames ||
+                    skipped != stream->skipped)
+                    return fail(stream->line, "unexpected fault %s at %" PRIu64, fault_name(scan.fault), state->at);
+                return check_fault(&scan, &stream->fault, all) && check_fault(&fresh, &stream->fault, all);
             }
+            if (state->overlong && (scan.size > size || scan.passed != state->passed + scan.size))
+                return fail(stream->line, "%" PRIu64 " bytes passed of %" PRIu64, scan.size, size);
             if (status == SF_NEED) {
-                if (!check_need(&scan, &fresh, at, size, frames, trailing))
+                if (state->overlong) {
+                    state->passed += scan.size;
+                    size -= scan.size;
+                }
+                if (size > SF_TEXT_MAX && state->overlong)
+                    return fail(stream->line, "%" PRIu64 " bytes of an overlong frame stay", size);
+                if (!check_need(&scan, &fresh, state, all, frames, skipped, trailing))
                     return 0;
                 break;
             }
-            if (frames == stream->frames)
-                return fail(stream->line, "a frame too many at %" PRIu64, at);
-            if (!scan.size || scan.size > size || scan.start > scan.stop || scan.stop > scan.size)
-                return fail(stream->line, "a frame of %" PRIu64 " bytes in %" PRIu64, scan.size, size);
-            if (!same(held + scan.start, scan.stop - scan.start, stream->frame[frames]))
-                return fail(stream->line, "frame %zu has another payload", frames);
-            if (now.known == frames)
-                now.frame[now.known++] = scan;
-            if (scan.size != now.frame[frames++].size)
-                return fail(stream->line, "frame %zu has another size", frames - 1);
-            at += scan.size;
+            found frame = {state->passed + scan.size, 0, 0, state->overlong};
+            size_t known = frames + (size_t)skipped;
+            if (state->overlong) {
+                if (!end_passing(state, &frames, &skipped))
+                    return 0;
+            } else {
+                frame = (found){scan.size, scan.start, scan.stop, 0};
+                if (frames == stream->frames)
+                    return fail(stream->line, "a frame too many at %" PRIu64, state->at);
+                if (!scan.size || scan.size > size || scan.start > scan.stop || scan.stop > scan.size)
+                    return fail(stream->line, "a frame of %" PRIu64 " bytes in %" PRIu64, scan.size, size);
+                if (!same_payload(held, &scan, stream->frame[frames]))
+                    return fail(stream->line, "frame %zu has another payload", frames);
+                if (scan_afresh(held, size, 0, &fresh) != SF_FRAME || scan.size != fresh.size)
+                    return fail(stream->line, "another frame when resumed");
+                frames++;
+            }
+            if (now.known == known)
+                now.frame[now.known++] = frame;
+            if (frame.size != now.frame[known].size || frame.overlong != now.frame[known].overlong)
+                return fail(stream->line, "frame %zu has another size", known);
+            state->at += frame.size;
+            state->passed = 0;
             sf_scan_begin(&scan);
         }
     }
-    if (stream->fault.fault || frames != stream->frames || (!trailing && at != stream->good))
-        return fail(stream->line, "%zu frames of %zu, %" PRIu64 " bytes, no fault", frames, stream->frames, at);
-    return trailing || check_end(held, size, &scan);
+    if (stream->fault.fault || frames != stream->frames || skipped != stream->skipped ||
+        (!trailing && state->at != stream->good))
+        return fail(stream->line, "%zu frames of %zu, %" PRIu64 " skipped of %" PRIu64 ", %" PRIu64 " bytes, no fault",
+                    frames, stream->frames, skipped, stream->skipped, state->at);
+    return trailing || check_end(data, size, &scan, state);
+}
+
+static int read_cut(const uint8_t *data, int trailing)
+{
+    passing state = {0, 0, 0, NULL, 0};
+    int fine = read_chunks(data, trailing, &state);
+    free(state.payload);
+    return fine;
 }
 
 /* ---- all readings of a stream ---- */
@@ -284,16 +418,17 @@ static int read_many(void)
         const uint8_t *held = place(stream->data.data, size, now.behind);
         for (size_t most = 0; most <= 8; most += most ? most : 1) {
             uint64_t used = UINT64_MAX, at = 0;
-            size_t found = framing->kind->frames(framing, held, size, spans, most, &used);
-            if (found > most || found > now.known || (!found && most && now.known && now.frame[0].size <= size))
-                return fail(stream->line, "%zu frames at once in %" PRIu64 " bytes", found, size);
-            for (size_t i = 0; i < found; i++) {
-                if (spans[i].start != at + now.frame[i].start || spans[i].stop != at + now.frame[i].stop)
+            size_t count = framing->kind->frames(framing, held, size, spans, most, &used);
+            if (count > most || count > now.known ||
+                (!count && most && now.known && now.frame[0].size <= size && !now.frame[0].overlong))
+                return fail(stream->line, "%zu frames at once in %" PRIu64 " bytes", count, size);
+            for (size_t i = 0; i < count; i++) {
+                if (now.frame[i].overlong || spans[i].start != at + now.frame[i].start || spans[i].stop != at + now.frame[i].stop)
                     return fail(stream->line, "frame %zu at once is elsewhere", i);
                 at += now.frame[i].size;
             }
             if (used != at || used > size)
-                return fail(stream->line, "%zu frames at once take %" PRIu64 " bytes", found, used);
+                return fail(stream->line, "%zu frames at once take %" PRIu64 " bytes", count, used);
         }
     }
     return 1;
@@ -330,7 +465,7 @@ static int read_back(int line, const uint8_t *wire, uint64_t size, int last, byt
     scan.ended = last;
     if (sf_scan_frame(&now.block->framing, held, size, &scan) != SF_FRAME || scan.size != size)
         return fail(line, "what was wrapped is no frame");
-    return same(held + scan.start, scan.stop - scan.start, payload) || fail(line, "another payload comes back");
+    return same_payload(held, &scan, payload) || fail(line, "another payload comes back");
 }
 
 /* Wrap a payload: 1 and the frame (to be freed) in *wire, 0 where it is refused, -1 after a failure. */
@@ -340,19 +475,28 @@ static int wrap(int line, bytes payload, int behind, bytes *wire, sf_wrapped *ou
     memset(out, 0xA5, sizeof *out);
     if (sf_wrap_frame(&now.block->framing, data, payload.size, out) < 0)
         return 0;
-    if (out->header_size > SF_HEADER_MAX || out->trailer_size > SF_TRAILER_MAX || out->replaced > payload.size) {
+    if (out->header_size > SF_HEADER_MAX || out->trailer_size > SF_TRAILER_MAX || out->replaced > payload.size ||
+        (out->by && out->body_size > made.room)) {
         fail(line, "header %u, trailer %u, replaced %" PRIu64, out->header_size, out->trailer_size, out->replaced);
         return -1;
     }
-    uint64_t rest = payload.size - out->replaced;
-    wire->size = out->header_size + rest + out->trailer_size;
+    const uint8_t *body = out->body;
+    if (out->by) {
+        uint8_t *room = behind ? made.low + made.room - out->body_size : made.low;
+        sf_stuff(out, data, payload.size, room);
+        body = room;
+    } else if (body != data + out->replaced || out->body_size != payload.size - out->replaced) {
+        fail(line, "the body is not the rest of the payload");
+        return -1;
+    }
+    wire->size = out->header_size + out->body_size + out->trailer_size;
     wire->data = malloc(wire->size + 1);
     if (!wire->data)
         return -1;
     memcpy(wire->data, out->header, out->header_size);
-    if (rest)
-        memcpy(wire->data + out->header_size, data + out->replaced, rest);
-    memcpy(wire->data + out->header_size + rest, out->trailer, out->trailer_size);
+    if (out->body_size)
+        memcpy(wire->data + out->header_size, body, out->body_size);
+    memcpy(wire->data + out->header_size + out->body_size, out->trailer, out->trailer_size);
     return 1;
 }
 
@@ -404,7 +548,7 @@ static void run_stream(const stream_case *stream)
     now.cuts = 0;
     for (size_t i = 0; i < stream->frames; i++)
         run_round_trip(stream, stream->frame[i]);
-    if (stream->delivers)
+    if (stream->ending == DELIVERS)
         run_round_trip(stream, stream->last);
     count();
 }
@@ -473,6 +617,7 @@ int main(int arguments, char **argument)
         largest(&file[files++], &size);
     }
     memory = guard_make(size + 1024);
+    made = guard_make(2 * size + 1024); /* nothing is stuffed to more than that */
     now.cut = calloc(size + 1024, sizeof *now.cut);
     now.frame = calloc(size + 1024, sizeof *now.frame);
     if (!now.cut || !now.frame)

@@ -11,8 +11,9 @@
 
 static const char *const names[] = {
     "NONE", "TOO_LONG", "NEGATIVE", "TOO_SHORT", "DIGIT", "LEADING_ZERO", "DIGITS", "SEPARATOR", "END",
-    "VARINT_LONG", "VARINT_CANONICAL", "BARE", "TAG", "WRAP_TOO_LONG", "WRAP_CAPACITY", "WRAP_DELIMITER",
-    "WRAP_UNENDED", "WRAP_SIZE", "WRAP_SCALE", "WRAP_FIELD", "WRAP_SHORT", "WRAP_TAG", "WRAP_LAST",
+    "VARINT_LONG", "VARINT_CANONICAL", "BARE", "TAG", "HEADER_LONG", "HEADER_LINE", "HEADER_FIELD", "STUFFING",
+    "WRAP_TOO_LONG", "WRAP_CAPACITY", "WRAP_DELIMITER", "WRAP_UNENDED", "WRAP_SIZE", "WRAP_SCALE", "WRAP_FIELD",
+    "WRAP_SHORT", "WRAP_TAG", "WRAP_LAST",
 };
 _Static_assert(sizeof names / sizeof *names == SF_FAULTS, "a name for every fault");
 
@@ -209,6 +210,10 @@ static void take_spec(sf_framing *framing)
             texts[framing->texts++].size = text.size;
         } while (skip(","));
     framing->text = texts;
+    if (skip(" skip"))
+        framing->overlong = SF_OVERLONG_SKIP;
+    else if (skip(" truncate"))
+        framing->overlong = SF_OVERLONG_TRUNCATE;
 }
 
 static void take_child(sf_framing *parent)
@@ -243,15 +248,24 @@ static void take_outcome(stream_case *stream, const block *now, const char *word
     } else if (!strcmp(word, "clean")) {
         stream->good = stream->data.size;
         stream->need = now->least;
+    } else if (!strcmp(word, "skipped")) {
+        stream->skipped = take_number();
     } else if (!strcmp(word, "left")) {
-        stream->good = stream->data.size - take_number();
+        stream->held = take_number();
+        stream->good = stream->data.size - stream->held;
         expect(" need ");
         stream->need = take_number();
+        if (skip(" held "))
+            stream->held = take_number();
         if (skip(" last ")) {
-            stream->delivers = 1;
+            stream->ending = DELIVERS;
             stream->last = take_bytes();
         } else if (skip(" fault ")) {
             stream->at_end = take_wrong(1);
+        } else if (skip(" skipped")) {
+            stream->ending = SKIPS;
+        } else if (skip(" clean")) {
+            stream->ending = IS_CLEAN;
         }
     } else if (!strcmp(word, "fault")) {
         stream->fault = take_wrong(1);

@@ -16,10 +16,12 @@ typedef struct {
     bytes data;
     bytes *frame;
     size_t frames;
+    uint64_t skipped;     /* overlong frames that are skipped */
     uint64_t good, need;  /* bytes in whole frames; least number of missing bytes, where no fault is there */
+    uint64_t held;        /* bytes of the rest that stay, where an overlong frame is passed over; else all */
     wrong fault, at_end;  /* of the bytes; of the end of the stream behind them */
-    int delivers;         /* the end of the stream makes a frame of the rest: `last` */
-    bytes last;
+    enum { NOTHING, DELIVERS, SKIPS, IS_CLEAN } ending; /* the end of the stream: makes a frame of the rest, */
+    bytes last;           /* `last`; an overlong one, which is skipped; or finds that no frame has begun */
 } stream_case;
 
 typedef struct {

@@ -109,6 +109,12 @@ static int wrap_header_block(const sf_framing *framing, const uint8_t *payload, 
     do
         digits[count++] = (uint8_t)('0' + value % 10);
     while (value /= 10);
+    if (at + 2 + count > framing->number[MAX_HEADER]) {
+        uint64_t largest = 0;
+        for (uint64_t most = at + 2; most < framing->number[MAX_HEADER]; most++)
+            largest = largest * 10 + 9;
+        return sf_refuse(out, SF_WRAP_CAPACITY, size, largest);
+    }
     memcpy(out->header, field->data, field->size);
     memcpy(out->header + at, ": ", 2);
     for (at += 2; count; at++)

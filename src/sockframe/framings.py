@@ -117,9 +117,13 @@ class Framing:
         self._set("max_length", _whole("max_length", self.max_length, 0, UNLIMITED))
         self._set("overlong", _choice("overlong", self.overlong, OVERLONG))
         self._check()
+        self._check_overlong(self.overlong)
 
     def _check(self) -> None:
         """Check and normalise the fields of the kind."""
+
+    def _check_overlong(self, overlong: str) -> None:
+        """Refuse what can't be done with an overlong frame of the kind, also where a `Tagged` asks for it."""
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -405,6 +409,11 @@ class Tagged(Framing):
         if self.default is not None:
             self._set("default", self._frame(self.default))
 
+    def _check_overlong(self, overlong: str) -> None:
+        for value in (*dict(self.frames).values(), self.default):
+            if isinstance(value, Framing):
+                value._check_overlong(overlong)
+
     def _frame(self, value: Any) -> Framing | int:
         """Check one entry: a framing, or the size of the whole frame."""
         if isinstance(value, Framing):
@@ -456,7 +465,9 @@ class HeaderBlock(Framing):
         if not 1 <= len(self.field) <= MAX_TEXT or not visible:
             raise ValueError(f"field must have 1 to {MAX_TEXT} visible ASCII letters and no colon, not {self.field!r}")
         self._set("separator", _text("separator", self.separator, 1))
-        self._set("max_header", _whole("max_header", self.max_header, 1, 2**31 - 1))
+        if self.separator[0] in (self.field + ": \t0123456789").encode("ascii"):
+            raise ValueError(f"separator {self.separator!r} begins with a byte that the header holds")
+        self._set("max_header", _whole("max_header", self.max_header, len(self.field) + 3, 2**31 - 1))
         _flag("strip", self.strip)
 
     def spec(self) -> Spec:
@@ -468,8 +479,8 @@ class Stuffed(Framing):
     """What Cobs and Slip have in common: a payload that is not on the wire as it is, so a part of it is
     not the start of a payload either."""
 
-    def _check(self) -> None:
-        if self.overlong == "truncate":
+    def _check_overlong(self, overlong: str) -> None:
+        if overlong == "truncate":
             raise ValueError(f"{type(self).__name__} can't truncate an overlong frame, only skip it")
 
 

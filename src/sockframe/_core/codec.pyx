@@ -435,7 +435,10 @@ cdef class Decoder:
                     raise errors.ended_error()
                 self.lent = 0
                 if self.plan.own:
-                    self.source = memoryview(data).cast("B").toreadonly()
+                    # Bytes that stay as they are, for as long as the framing keeps its view.
+                    data = new_bytes(<const uint8_t *>view.buf, view.len)
+                    self.source = memoryview(data)
+                    return self.decode_bytes(<const uint8_t *>PyBytes_AS_STRING(data), view.len)
                 return self.decode_bytes(<const uint8_t *>view.buf, view.len)
             finally:
                 self.source = None

@@ -458,7 +458,7 @@ class Decoder:
                 scan.need = self._least - (end - at) if at < end else 0
                 return NEED, at
             scan.resume = self._resume
-            if not isinstance(self._kind, Own):
+            if not self._kind.own:
                 begin, at = at, self._kind.frames(data, at, out, scan, limit - len(out))
                 if at > begin:
                     self._resume = self._least = self._whole = 0

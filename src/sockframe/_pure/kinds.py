@@ -117,6 +117,8 @@ class Refusal(Exception):
 class Kind:
     """One kind of framing, compiled; it may deliver at most `limit` bytes."""
 
+    own = False  # whether it asks a framing of the user's own
+
     def __init__(self, framing: Framing, limit: int, overlong: str) -> None:
         self.framing = framing
         self.limit = limit
@@ -705,6 +707,7 @@ class Tagged(Kind):
             compile_framing(child, min(self.limit, child.max_length),
                             child.overlong if self.overlong == "error" else self.overlong)
             for child in spec.children]
+        self.own = any(child.own for child in self.children)
 
     def scan(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
         least = self.offset + 1
@@ -812,7 +815,10 @@ class HeaderBlock(Kind):
         self.check_size(payload)
         size = len(payload)
         if self.strip:
-            return Wrapped(self.field + b": " + str(size).encode() + self.separator)
+            digits, most = str(size).encode(), self.most - len(self.field) - 2
+            if len(digits) > most:
+                raise Refusal(Fault.WRAP_CAPACITY, size, 10**most - 1)
+            return Wrapped(self.field + b": " + digits + self.separator)
         header = self.find_end(payload, 0, 0, min(size, self.most + len(self.separator)))
         if header < 0:
             raise Refusal(Fault.WRAP_SHORT, size, size + self.missing(payload, 0, size))
@@ -964,6 +970,8 @@ class Slip(Stuffed):
 
 class Own(Kind):
     """A framing of the user's own: its measure and wrap."""
+
+    own = True
 
     def scan(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
         size = end - begin

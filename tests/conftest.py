@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 import sockframe.sockets
+
+settings.register_profile("suite", deadline=None, derandomize=True, database=None)
+settings.load_profile("suite")
 
 WINGS = ("pure",) if os.environ.get("SOCKFRAME_CORE") == "0" else ("core", "pure")
 

@@ -171,7 +171,7 @@ def check_end(decoder: Any, stream: Stream) -> None:
             decoder.finish()
         check_fault(caught.value, stream.fault, stream.data, stream.good)
         check_final(decoder, caught.value)
-    elif stream.left:
+    elif stream.incomplete:
         for _ in range(2):
             with pytest.raises(IncompleteFrameError) as incomplete:
                 decoder.finish()
@@ -180,6 +180,8 @@ def check_end(decoder: Any, stream: Stream) -> None:
         assert decoder.finish() == []
         assert decoder.finish() == []
         assert decoder.next_frame() is None
+        assert (decoder.position, decoder.buffered) == (len(stream.data), 0)
+    assert decoder.skipped == stream.skipped + (stream.at_end == "skipped")
 
 
 def check(result: Result, stream: Stream) -> None:
@@ -187,12 +189,13 @@ def check(result: Result, stream: Stream) -> None:
     decoder, frames, error = result
     assert frames == stream.frames
     assert decoder.position == stream.good
+    assert decoder.skipped == stream.skipped
     if stream.fault and stream.fault.at is not None:
         check_fault(error, stream.fault, stream.data, stream.good)
         assert (decoder.buffered, decoder.need) == (0, 0)
         return
     assert error is None
-    assert decoder.buffered == stream.left
+    assert decoder.buffered == stream.held
     assert decoder.need == stream.need
     check_end(decoder, stream)
 
@@ -238,14 +241,15 @@ def test_the_vectors_are_there() -> None:
 def test_spec_is_what_the_framing_compiles_to(block: Block) -> None:
     seen = set()
 
-    def compare(framing: Framing, limit: int, path: "tuple[int, ...]") -> None:
+    def compare(framing: Framing, limit: int, overlong: str, path: "tuple[int, ...]") -> None:
         spec = framing.spec()
         seen.add(path)
-        assert block.tree[path] == (spec.kind, limit, spec.numbers, spec.texts)
+        assert block.tree[path] == (spec.kind, limit, spec.numbers, spec.texts, overlong)
         for number, child in enumerate(spec.children, 1):
-            compare(child, min(limit, child.max_length), (*path, number))
+            compare(child, min(limit, child.max_length), child.overlong if overlong == "error" else overlong,
+                    (*path, number))
 
-    compare(block.framing, block.framing.max_length, ())
+    compare(block.framing, block.framing.max_length, block.framing.overlong, ())
     assert seen == set(block.tree)
 
 
@@ -336,15 +340,14 @@ def test_finish_returns_all_frames_and_then_raises(wing: Any, block: Block, stre
     decoder = wing.Decoder(block.framing)
     decoder.feed(stream.data)
     frames = stream.frames + ([stream.last] if stream.last is not None else [])
-    incomplete = stream.left and stream.last is None and not stream.fault
-    if frames or not (stream.fault or incomplete):
+    if frames or not (stream.fault or stream.incomplete):
         assert decoder.finish() == frames
     if stream.fault:
         with pytest.raises(FramingError) as caught:
             decoder.finish()
         check_fault(caught.value, stream.fault, stream.data, stream.good)
         check_final(decoder, caught.value)
-    elif incomplete:
+    elif stream.incomplete:
         for call in (decoder.finish, decoder.next_frame, lambda: decoder.decode(b"")):
             with pytest.raises(IncompleteFrameError) as cut_off:
                 call()
@@ -352,6 +355,7 @@ def test_finish_returns_all_frames_and_then_raises(wing: Any, block: Block, stre
     else:
         assert decoder.finish() == []
         assert (decoder.position, decoder.buffered) == (len(stream.data), 0)
+    assert decoder.skipped == stream.skipped + (stream.at_end == "skipped")
 
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=block.place) for block in BLOCKS])

@@ -4,16 +4,23 @@ One file holds one kind of framing; a line holds one thing; `#` begins a comment
 with a framing, and its cases follow:
 
     framing <Python>                      the framing, by the names of sockframe.framings
-    spec <kind> <max_length> <n,n,..> <bytes,..>   the same, compiled: numbers and texts, or - for none
+    spec <kind> <max_length> <n,n,..> <bytes,..> [skip|truncate]
+                                          the same, compiled: numbers and texts, or - for none; overlong
     child <i.j> <kind> ...                a framing in it: the j-th child of its i-th child
     least <n>                             bytes that are missing in front of a frame
 
     stream <bytes>                        a stream; then what it gives:
-    frame <bytes> <bytes> ...             the payloads in it; then how it goes on, one of:
+    frame <bytes> <bytes> ...             the payloads in it
+    skipped <n>                           the number of overlong frames in it that are skipped
+                                          then how it goes on, one of:
     clean                                 it ends on a frame boundary
     left <n> need <m>                     n bytes that are no whole frame, at least m are missing: incomplete
-    left <n> need <m> last <bytes>        the same, and the end of the stream makes them a frame
-    left <n> need <m> fault <..>          the same, and the end of the stream makes them a fault
+    left <n> need <m> held <k>            the same of an overlong frame that is passed over: k of them are held;
+                                          then what the end of the stream makes of them, if anything:
+    ... last <bytes>                      a frame
+    ... skipped                           an overlong frame, which is skipped
+    ... clean                             nothing: no frame had begun
+    ... fault <..>                        a fault
     fault <name> <number> <limit> <seen> at <position>   as in csrc/sockframe.h
 
     encode <payload> <frame> [<payload>]  the frame of a payload, and what that decodes to if not the same
@@ -58,11 +65,19 @@ class Stream:
     place: str
     data: bytes
     frames: "list[bytes]" = field(default_factory=list)
+    skipped: int = 0
     left: int = 0
+    held: int = 0
     need: int = 0
     last: "bytes | None" = None
+    at_end: str = "incomplete"
     fault: "Wrong | None" = None
     ended: "str" = ""
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether the stream ends inside a frame."""
+        return bool(self.left) and not self.fault and self.at_end == "incomplete"
 
     @property
     def good(self) -> int:
@@ -134,17 +149,16 @@ def all_bytes(text: str) -> "list[bytes]":
 
 
 def take_spec(text: str) -> "tuple[Any, ...]":
-    """Read a spec: its kind, max_length, numbers and texts."""
+    """Read a spec: its kind, max_length, numbers, texts, and what becomes of overlong frames."""
     kind, limit, numbers, texts = text.split(" ", 3)
     found = []
-    while texts != "-":
-        value, texts = take_bytes(texts)
+    rest = texts[1:] if texts[0] == "-" else "," + texts
+    while rest.startswith(","):
+        value, rest = take_bytes(rest[1:])
         found.append(value)
-        if not texts:
-            break
-        assert texts[0] == ",", f"a comma is missing at {texts!r}"
-        texts = texts[1:]
-    return kind, int(limit), () if numbers == "-" else tuple(map(int, numbers.split(","))), tuple(found)
+    assert rest in ("", " skip", " truncate"), f"no way with overlong frames: {rest!r}"
+    numbers = () if numbers == "-" else tuple(map(int, numbers.split(",")))
+    return kind, int(limit), numbers, tuple(found), rest[1:] or "error"
 
 
 def make(source: str) -> Any:
@@ -204,17 +218,22 @@ def _read_outcome(block: Block, word: str, rest: str) -> None:
     if word == "frame":
         stream.frames += all_bytes(rest)
         return
+    if word == "skipped":
+        stream.skipped = int(rest)
+        return
     stream.ended = word
     if word == "clean":
         stream.need = block.least
     elif word == "left":
-        left, _, need, *ending = rest.split(" ", 4)
-        stream.left, stream.need = int(left), int(need)
-        if ending and ending[0] == "last":
-            (stream.last,) = all_bytes(ending[1])
-        elif ending:
-            assert ending[0] == "fault"
-            name, *numbers = ending[1].split()
+        match = re.fullmatch(r"(\d+) need (\d+)(?: held (\d+))?(?: (last|skipped|clean|fault)(?: (.*))?)?", rest)
+        assert match, "left <n> need <m>, and what the end of the stream makes of it"
+        stream.left, stream.need = int(match[1]), int(match[2])
+        stream.held = int(match[3] or match[1])
+        stream.at_end = match[4] or "incomplete"
+        if stream.at_end == "last":
+            (stream.last,) = all_bytes(match[5])
+        elif stream.at_end == "fault":
+            name, *numbers = match[5].split()
             stream.fault = Wrong(Fault[name], *map(int, numbers))
     else:
         assert word == "fault", f"unknown word {word!r}"

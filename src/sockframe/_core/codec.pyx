@@ -135,6 +135,8 @@ cdef extern from "kind.h":
 cdef int scan_own(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan) except -2:
     """Ask the framing for the place of the next frame."""
     cdef uint64_t whole, start, stop
+    if not size:
+        return sf_want(scan, 1)
     own = <object>framing.context
     answer = own.measure(<object>scan.owner)
     if isinstance(answer, Need):
@@ -578,11 +580,9 @@ cdef class Decoder:
     cdef int run(self, const uint8_t *data, Py_ssize_t size, sf_scan *scan) except -2:
         """Look for one frame at `data`, which lies in the store or in `source`."""
         cdef Block block = self.block
-        if not self.plan.own:
-            return sf_scan_frame(&self.plan.c, data, size, scan)
         self.own_fault = None
-        if not size:
-            return sf_want(scan, 1)
+        if not self.plan.own or not size:
+            return sf_scan_frame(&self.plan.c, data, size, scan)
         if block is not None and block.data <= data < block.data + block.size:
             block.offset = data - block.data
             view = memoryview(block).toreadonly()[:size]

@@ -8,8 +8,11 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from sockframe import Frame, Framing, MalformedFrameError, Need
 
 LIMIT = 20.0  # seconds after which a call that should have returned hangs
 
@@ -74,6 +77,30 @@ def happen(event: Any) -> Any:
     if isinstance(event, BaseException):
         raise event
     return event() if callable(event) else event
+
+
+@dataclass(frozen=True, repr=False)
+class Bracketed(Framing):
+    """A framing of the user's own: a bracket, five digits of length in base 36, the payload, the other bracket."""
+
+    first: bytes = b"<"
+
+    def measure(self, view: memoryview) -> Frame | Need:
+        if view[:1] != self.first:
+            raise MalformedFrameError("no bracket")
+        if len(view) < 6:
+            return Need(6 - len(view))
+        size = int(bytes(view[1:6]), 36)
+        if len(view) > 6 + size and view[6 + size] != ord(">"):
+            raise MalformedFrameError("no other bracket")
+        return Frame(7 + size, 6, 6 + size)
+
+    def wrap(self, payload: bytes) -> bytes:
+        digits, left = bytearray(), len(payload)
+        for _ in range(5):
+            left, digit = divmod(left, 36)
+            digits.insert(0, b"0123456789abcdefghijklmnopqrstuvwxyz"[digit])
+        return self.first + digits + payload + b">"
 
 
 class OwnMethods(socket.socket):

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import array
 import ctypes
+import dataclasses
 import mmap
 import socket
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from scripted import KINDS, LIMIT, Task, noise
+from scripted import KINDS, LIMIT, Bracketed, Task, noise
 
 from sockframe import (
     AsciiLength,
     BufferTooSmallError,
+    Cobs,
     Delimiter,
     EndOfStream,
     FixedLength,
     FrameTooLongError,
+    HeaderBlock,
     LengthField,
     LengthPrefix,
     Lines,
+    Slip,
     Tagged,
     UntilClose,
     Varint,
@@ -54,6 +58,12 @@ FRAMINGS: dict[str, tuple[Any, Callable[[int], bytes]]] = {
     "field inside": (LengthField(4, offset=2, byteorder="little"), lambda size: b"ab\0\0\0\0" + noise(size)),
     "tagged": (Tagged({b"A": 8, b"B": LengthField(4, offset=1)}),
                lambda size: b"A1234567" if size < 8 else b"B\0\0\0\0" + noise(size)),
+    "header block": (HeaderBlock(), noise),
+    "whole header block": (HeaderBlock("Size", separator=b"\n\n", strip=False),
+                           lambda size: b"Size: %d\n\n" % size + noise(size)),
+    "cobs": (Cobs(), lambda size: noise(size).replace(b"7", b"\0")),
+    "slip": (Slip(), lambda size: noise(max(1, size)).replace(b"7", b"\xc0").replace(b"8", b"\xdb")),
+    "own": (Bracketed(), noise),
     "fixed 1": (FixedLength(1), blocks(1)),
     "fixed 3000": (FixedLength(3000), blocks(3000)),
     "fixed 300,000": (FixedLength(300_000), blocks(300_000)),
@@ -169,6 +179,22 @@ def test_the_largest_payload_passes_and_one_byte_more_is_refused(wing: Any, how:
         with pytest.raises(FrameTooLongError) as caught:
             left.recv(timeout=LIMIT)
         assert (caught.value.length, caught.value.limit, caught.value.position) == (8 * MiB + 1, 8 * MiB, 0)
+
+
+@pytest.mark.parametrize("overlong", ["skip", "truncate"])
+@pytest.mark.parametrize("how", ["recv", "recv_many", "recv_into", "iterate"])
+def test_overlong_frames_are_passed_over(wing: Any, overlong: str, how: str) -> None:
+    payloads = [noise(size) for size in SIZES]
+    for sent, limits in ((LengthPrefix(), (0, 2000, 100_000)), (Lines(), (0, 2000, 100_000)), (Cobs(), (2000,)),
+                         (Bracketed(), (2000,))):
+        for limit in limits if overlong == "skip" or sent != Cobs() else ():
+            left, right = wing.pair(sent)
+            right.framing = dataclasses.replace(sent, max_length=limit, overlong=overlong)
+            with left, right:
+                task = Task(send_all, left, payloads, "list")
+                assert all_received(right, how) == [
+                    item[:limit] for item in payloads if len(item) <= limit or overlong == "truncate"]
+                task.result()
 
 
 def test_a_whole_stream_is_one_payload(wing: Any) -> None:

@@ -881,6 +881,7 @@ cdef class Decoder:
         cdef int status = SF_NEED
         cdef Long long = self.long
         cdef uint64_t resume = self.resume, least = self.least, whole = self.whole, passed_over = self.passed_over
+        cdef uint64_t wanted
         try:
             while used < held:
                 status = self.harvest(self.start() + used, self.end - self.begin - used, PY_SSIZE_T_MAX if not taken
@@ -892,10 +893,10 @@ cdef class Decoder:
                 if status == SF_NEED and used < held:
                     if taken == size:
                         break
-                    piece = scan.need
+                    wanted = scan.need  # may be more than a Py_ssize_t holds
                     if not scan.size:
-                        piece = max(piece, 512 + taken)
-                    piece = min(piece, size - taken)
+                        wanted = max(wanted, <uint64_t>(512 + taken))
+                    piece = <Py_ssize_t>min(wanted, <uint64_t>(size - taken))
                     self.append(data + taken, piece)
                     taken += piece
             if status != SF_FAULT and used >= held:

@@ -15,6 +15,7 @@ cdef extern from "sockframe.h":
         SF_WRAP_TOO_LONG
         SF_WRAP_LAST
         SF_OVERLONG_ERROR
+        SF_OVERLONG_SKIP
         SF_OVERLONG_TRUNCATE
 
     ctypedef struct sf_text:

@@ -394,18 +394,24 @@ cdef class Decoder:
     def need(self):
         """The least number of bytes missing for the next frame; 0 where next_frame() has an answer."""
         cdef sf_scan scan
-        cdef int status
+        cdef Py_ssize_t at = 0
+        cdef int status = SF_LONG
         if self.fault is not None or self.ended:
             return 0
         self.enter()
         try:
+            scan.ended = 0
+            scan.resume = self.resume
             if self.long is not None:
                 scan = self.long.scan
-                status = sf_skip_frame(self.start(), self.end - self.begin, &scan)
             else:
-                scan.ended = 0
-                scan.resume = self.resume
                 status = self.run(self.start(), self.end - self.begin, &scan)
+            while status == SF_LONG:
+                status = sf_skip_frame(self.start() + at, self.end - self.begin - at, &scan)
+                if status == SF_FRAME and scan.by.overlong == SF_OVERLONG_SKIP:
+                    at += scan.size
+                    scan.resume = 0
+                    status = self.run(self.start() + at, self.end - self.begin - at, &scan)
             return scan.need if status == SF_NEED else 0
         finally:
             self.busy = False
@@ -944,6 +950,7 @@ cdef class Decoder:
                     self.begin += used
                 else:
                     self.keep(NULL, 0)
+                    used = held
                 self.at += used
         except BaseException:
             self.restore(held, long, resume, least, whole, passed_over)

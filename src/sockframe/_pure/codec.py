@@ -194,15 +194,21 @@ class Decoder:
             return 0
         self._enter()
         try:
+            begin, end, status = self._begin, len(self._store), LONG
             if self._long is not None:
                 scan = self._long.scan.copy()
-                kind = scan.by
-                assert kind is not None
-                status = kind.skip(self._store, self._begin, len(self._store), False, scan)
             else:
                 scan = Scan()
                 scan.resume = self._resume
-                status = self._run(self._store, self._begin, len(self._store), scan)
+                status = self._run(self._store, begin, end, scan)
+            while status == LONG:
+                kind = scan.by
+                assert kind is not None
+                status = kind.skip(self._store, begin, end, False, scan)
+                if status == FRAME and kind.overlong == "skip":
+                    begin += scan.size
+                    scan.resume = 0
+                    status = self._run(self._store, begin, end, scan)
             return scan.need if status == NEED else 0
         finally:
             self._busy = False
@@ -655,7 +661,7 @@ class Decoder:
                 self._at += at
             else:
                 self._forget()
-                self._at += at
+                self._at += len(data)
         except BaseException:
             self._restore(state)
             raise

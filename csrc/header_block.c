@@ -102,9 +102,11 @@ static int wrap_header_block(const sf_framing *framing, const uint8_t *payload, 
         uint64_t header = sf_find_end(separator, payload, 0, size < most ? size : most);
         if (!header)
             return sf_refuse(out, SF_WRAP_SHORT, size, size + sf_missing(separator, payload, size));
-        if (read_header(framing, payload, header - separator->size, &length) != SF_NONE || length != size - header)
-            return sf_refuse(out, SF_WRAP_FIELD, length, size - header);
-        return 0;
+        if (read_header(framing, payload, header - separator->size, &length) != SF_NONE)
+            length = 0;
+        else if (length == size - header)
+            return 0;
+        return sf_refuse(out, SF_WRAP_FIELD, length, size - header);
     }
     do
         digits[count++] = (uint8_t)('0' + value % 10);

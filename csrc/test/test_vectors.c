@@ -178,7 +178,7 @@ static int check_need(const sf_scan *scan, const sf_scan *fresh, const passing *
         return fail(line, "%" PRIu64 " bytes passed, %" PRIu64 " afresh", scan->passed, fresh->passed);
     if (whole && scan->size != held + scan->need)
         return fail(line, "%" PRIu64 " of %" PRIu64 " bytes need %" PRIu64, held, scan->size, scan->need);
-    if (!state->overlong && searches() && scan->resume + SF_TEXT_MAX < held)
+    if (!state->overlong && !whole && searches() && scan->resume + SF_TEXT_MAX < held)
         return fail(line, "%" PRIu64 " bytes would be searched again", held - scan->resume);
     if (place < stream->frames + stream->skipped && place < now.known) {
         const found *frame = &now.frame[place];

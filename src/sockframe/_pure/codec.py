@@ -610,7 +610,7 @@ class Decoder:
         out: list[bytes] = []
         held = self.buffered
         state = self._state()
-        at = 0
+        status, at = FRAME, 0
         try:
             if held:
                 # Only a frame that is now whole is worth a copy: an unfinished one grows where it lies.
@@ -619,9 +619,14 @@ class Decoder:
                     status = self._look(scan)
                     if status == NEED:
                         return []
-                    self._resume, self._least, self._whole = state[1], 0, 0
+                    if status == FRAME:
+                        payload, at = self._cut(scan.start, scan.stop), scan.size
+                        out.append(payload if scan.by is None else scan.by.unstuff(payload))
+                    elif status == LONG:
+                        self._begin_long(scan, self._store, 0)
                 data = bytes(self._store)
-            status, at = self._harvest(data, at, len(data) + 1, out, scan)
+            if status != FAULT:
+                status, at = self._harvest(data, at, len(data) + 1, out, scan)
             if status == FAULT:
                 self._record(scan, data, at, self._at + at)
             else:

@@ -20,7 +20,7 @@ LIMIT = 20.0  # seconds after which a call that should have returned hangs
 class Scripted:
     """A socket object with `recv` and `send` alone.
 
-    It receives `stream`, each call at most to the next of the `cuts`; `events` maps a place in the
+    It receives `stream`, each call at most to the next of the `cuts` or `events`; these map a place in the
     stream to what calls do there instead, one each: an exception is raised, a function called, all
     else returned. `takes` says what each send() does: how many bytes it takes at most, or such an
     event. Where the lists end, calls do all they can.
@@ -30,7 +30,7 @@ class Scripted:
                  takes: Iterable[Any] = ()) -> None:
         self.stream = stream
         self.at = 0
-        self.cuts = sorted({*cuts, len(stream)})
+        self.cuts = sorted({*cuts, *events, len(stream)})
         self.events = {place: list(what) for place, what in events.items()}
         self.takes = list(takes)
         self.calls = 0

@@ -232,8 +232,9 @@ cdef class Connection:
 
         A payload that could not be received as the same bytes raises `ValueError` before any byte is
         sent. Where a timeout or a signal handler interrupts it, `unsent` tells: 0, nothing was taken;
-        more, the frame was taken, and its tail goes first with the next send() or flush(). A
-        non-blocking socket takes the whole frame or raises `BlockingIOError`, having taken nothing.
+        more, the frame was taken, and its tail goes first with the next send() or flush(); while an
+        earlier tail can't be sent, nothing is taken: flush() that first. A non-blocking socket takes the
+        whole frame or raises `BlockingIOError`, having taken nothing.
         """
         self.check_open()
         cdef int64_t deadline = self.deadline(timeout)
@@ -752,9 +753,11 @@ cdef class Connection:
 
     cdef int send_frames(self, object source, bint whole, int64_t deadline) except -1:
         """Send the frames of an iterator's payloads; `whole`: once a byte was sent, all are taken."""
-        cdef uint8_t *buffer = <uint8_t *>PyMem_Malloc(GATHER + SMALL)
+        cdef uint8_t *buffer
         cdef Py_ssize_t at = 0, count
         cdef bint begun = False
+        self.send_tail(deadline)
+        buffer = <uint8_t *>PyMem_Malloc(GATHER + SMALL)
         if buffer == NULL:
             raise MemoryError
         try:

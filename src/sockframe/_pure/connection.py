@@ -162,8 +162,9 @@ class Connection:
 
         A payload that could not be received as the same bytes raises `ValueError` before any byte is
         sent. Where a timeout or a signal handler interrupts it, `unsent` tells: 0, nothing was taken;
-        more, the frame was taken, and its tail goes first with the next send() or flush(). A
-        non-blocking socket takes the whole frame or raises `BlockingIOError`, having taken nothing.
+        more, the frame was taken, and its tail goes first with the next send() or flush(); while an
+        earlier tail can't be sent, nothing is taken: flush() that first. A non-blocking socket takes the
+        whole frame or raises `BlockingIOError`, having taken nothing.
         """
         self._check_open()
         deadline = self._deadline(timeout)
@@ -535,6 +536,7 @@ class Connection:
         all are taken."""
         at = 0
         begun = False
+        self._send_tail(deadline)
         try:
             while True:
                 self._send_tail(deadline)

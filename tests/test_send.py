@@ -111,8 +111,8 @@ def fill(conn: Any, payload: bytes) -> int:
     return number
 
 
-@pytest.mark.parametrize("size", [10, 3000, 40_000, 300_000])
-@pytest.mark.parametrize("tcp", [False, True])
+@pytest.mark.parametrize(("size", "tcp"),
+                         [(10, False), (3000, False), (40_000, False), (300_000, False), (300_000, True)])
 def test_a_full_socket_takes_whole_frames_or_nothing(wing: Any, size: int, tcp: bool) -> None:
     sockets = over_tcp() if tcp else socket.socketpair()
     for sock in sockets:

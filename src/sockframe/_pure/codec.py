@@ -27,7 +27,7 @@ def hold(value: Any, what: str) -> bytes:
     try:
         view = memoryview(value)
     except TypeError:
-        if hasattr(value, "__buffer__"):
+        if hasattr(type(value), "__buffer__"):
             raise
         raise errors.not_bytes_error(what, value) from None
     with view:
@@ -41,7 +41,7 @@ def hold_writable(value: Any, what: str) -> memoryview:
     try:
         view = memoryview(value)
     except TypeError:
-        if hasattr(value, "__buffer__"):
+        if hasattr(type(value), "__buffer__"):
             raise
         raise errors.not_bytes_error(what, value) from None
     if not view.c_contiguous and view.nbytes:
@@ -50,7 +50,9 @@ def hold_writable(value: Any, what: str) -> memoryview:
         raise errors.read_only_error(what)
     if not view.nbytes:
         return memoryview(bytearray())  # without a byte, a view of any shape is as good, but can't be cast
-    return view if view.format == "B" and view.ndim == 1 else view.cast("B")
+    if view.format == "B" and view.ndim == 1:
+        return view
+    return view.cast("B") if view.nbytes else memoryview(bytearray())
 
 
 def compiled(framing: Any) -> Kind:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import protocols
 from ._wing import Decoder, Encoder, why_not_core, wing
 from .errors import (
     BufferTooSmallError,
@@ -60,6 +61,7 @@ __all__ = [
     "Varint",
     "connect",
     "framing",
+    "protocols",
     "why_not_core",
     "wing",
 ]

@@ -529,6 +529,9 @@ _NAMED: dict[str, Framing] = {
     "u8": LengthPrefix(1),
 }
 
+#: The framings of real protocols by name: protocols.py, which knows them, fills it in.
+PROTOCOL_FRAMINGS: dict[str, Framing] = {}
+
 
 def _number(name: str, digits: str) -> int:
     """Read the plain decimal number in a framing's name."""
@@ -546,14 +549,16 @@ def framing(name: str) -> Framing:
     """Return the framing of that name.
 
     Names are "u8", "u16be", "u16le" up to "u64le" (a length prefix), "varint", "lines", "lf",
-    "crlf", "netstring", "octet-counting", "until-close", "fixed:16" (bytes), "ascii:5" (digits) and
-    "delimiter:" with the delimiter's bytes in hexadecimal ("delimiter:0x0d0a"). Raises `ValueError`
-    for any other.
+    "crlf", "netstring", "octet-counting", "until-close", "fixed:16" (bytes), "ascii:5" (digits),
+    "delimiter:" with the delimiter's bytes in hexadecimal ("delimiter:0x0d0a"), and those of
+    `sockframe.protocols.PROTOCOLS` ("postgres", "mqtt", "dns"). Raises `ValueError` for any other.
     """
     if not isinstance(name, str):
         raise TypeError(f"framing name must be a str, not {type(name).__name__}")
     if name in _NAMED:
         return _NAMED[name]
+    if name in PROTOCOL_FRAMINGS:
+        return PROTOCOL_FRAMINGS[name]
     head, colon, rest = name.partition(":")
     if colon and head == "fixed":
         return FixedLength(_number(name, rest))
@@ -565,4 +570,5 @@ def framing(name: str) -> Framing:
         except ValueError as error:
             raise ValueError(f"framing name {name!r}: {error}") from None
     known = ", ".join([*sorted(_NAMED), "fixed:N", "ascii:N", "delimiter:0xHEX"])
-    raise ValueError(f"no framing is named {name!r}; known are {known}")
+    raise ValueError(f"no framing is named {name!r}; known are {known}, and those of "
+                     "sockframe.protocols")

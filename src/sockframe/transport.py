@@ -91,10 +91,12 @@ class Methods:
     a call that it ends too early goes on. The last call gives the socket its own timeout back.
     """
 
-    __slots__ = ("_begun", "_deadlines", "_lock", "_now", "_own", "_sock")
+    __slots__ = ("_begun", "_deadlines", "_lock", "_now", "_own", "_sock", "keeps")
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
+        # TLS (what has pending()) keeps a record of what it could not send, and must be given the same bytes again.
+        self.keeps = hasattr(sock, "pending")
         self._lock = RLock()
         self._deadlines: list[int] = []  # of the calls at work
         self._begun = 0                  # calls so far

@@ -677,7 +677,7 @@ cdef class Connection:
         try:
             self.transmit(&outgoing, deadline)
         except BaseException as error:
-            if not taken and not outgoing.sent:
+            if not taken and not outgoing.sent and (self._methods is None or not self._methods.keeps):
                 raise
             try:
                 self.tail = remainder(&outgoing)

@@ -479,7 +479,7 @@ class Connection:
             self._transmit(pieces, counts, deadline)
         except BaseException as error:
             sent = sum(counts)
-            if not taken and not sent:
+            if not taken and not sent and (self._methods is None or not self._methods.keeps):
                 raise
             try:
                 self._tail, self._tail_at = b"".join(pieces), sent

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+import sockframe.selectors
 import sockframe.sockets
 
 settings.register_profile("suite", deadline=None, derandomize=True, database=None)
@@ -28,6 +29,7 @@ class Wing:
     Decoder: Any
     Connection: Any
     FramedSocket: Any
+    FrameSelector: Any
 
     def pair(self, framing: Any, **buffers: int) -> tuple[Any, Any]:
         """Return two connected `FramedSocket`s over a socketpair, with `SO_SNDBUF` and the like set."""
@@ -42,7 +44,9 @@ def load_wing(name: str) -> Wing:
     """Import one wing, with a FramedSocket over its Connection."""
     module = importlib.import_module(f"sockframe._{name}")
     framed = type("FramedSocket", (sockframe.sockets.SocketMethods, module.Connection), {"__slots__": ()})
-    return Wing(name, module.Encoder, module.Decoder, module.Connection, framed)
+    selector = type("FrameSelector", (sockframe.selectors.FrameSelector,),
+                    {"_receive": staticmethod(module.receive_ready)})
+    return Wing(name, module.Encoder, module.Decoder, module.Connection, framed, selector)
 
 
 @pytest.fixture(scope="session", params=WINGS)

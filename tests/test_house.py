@@ -32,7 +32,7 @@ LAYERS = [
     {"protocols"},
     {"_core", "_pure"},
     {"_wing"},
-    {"sockets"},
+    {"sockets", "selectors"},
     {"__init__"},
     {"stdlib_bench"},
     {"cli"},
@@ -95,7 +95,6 @@ def test_a_room_has_the_same_classes_and_methods_in_the_same_order(room: str) ->
     pure = classes(PURE / f"{room}.py")
     stub = classes(CORE / f"{room}.pyi")
     core = cython_classes(CORE / f"{room}.pyx")
-    assert pure
     assert list(stub) == list(pure)
     assert [name for name in core if name in stub] == list(pure)
     attributes = {**cython_attributes(CORE / f"{room}.pyx"), **cython_attributes(CORE / f"{room}.pxd")}

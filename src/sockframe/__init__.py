@@ -31,6 +31,7 @@ from .framings import (
     Varint,
     framing,
 )
+from .selectors import FrameKey, FrameSelector
 from .sockets import FramedSocket, connect
 
 __all__ = [
@@ -44,6 +45,8 @@ __all__ = [
     "EndOfStream",
     "FixedLength",
     "Frame",
+    "FrameKey",
+    "FrameSelector",
     "FrameTooLongError",
     "FramedSocket",
     "Framing",

@@ -64,6 +64,12 @@ def socket_timeout(sock: Any) -> Any:
     return None if gettimeout is None else gettimeout()
 
 
+def socket_pending(sock: Any) -> int:
+    """Return the number of bytes that a TLS socket has decrypted and not yet given away."""
+    pending = getattr(sock, "pending", None)
+    return int(pending()) if callable(pending) else 0
+
+
 def passed_error(deadline: int, what: str) -> OSError:
     """Make the error of a deadline that has passed."""
     return errors.blocking_error(what) if deadline == AT_ONCE else errors.timeout_error()

@@ -33,24 +33,6 @@ cdef extern from "Python.h":
     int PY_LOCK_ACQUIRED, PY_LOCK_INTR
     int PyThread_acquire_lock_timed(PyThread_type_lock lock, long long microseconds, int interruptible) nogil
 
-cdef extern from "io.h" nogil:
-    const int64_t SF_NEVER
-    const int64_t SF_AT_ONCE
-
-    struct iovec:
-        void *iov_base
-        size_t iov_len
-
-    ctypedef struct sf_outgoing:
-        iovec *pieces
-        size_t count, next
-        uint64_t sent
-
-    int64_t sf_now()
-    int64_t sf_receive(int fd, void *data, size_t size, int64_t deadline)
-    int sf_send_all(int fd, sf_outgoing *outgoing, int64_t deadline)
-    void sf_advance(sf_outgoing *outgoing, size_t size)
-
 cdef extern from *:
     """
     /* Give a bytes object that nobody else has seen another size. _PyBytes_Resize would free it where
@@ -96,21 +78,6 @@ cdef class Connection:
     not wait; without it, the socket's own timeout is taken. What a timeout, a signal handler or a
     full socket interrupts goes on with the next call: nothing is lost.
     """
-
-    cdef readonly object sock
-    cdef readonly object _methods    # the socket's own, where it is no plain one
-    cdef object given
-    cdef Plan plan
-    cdef Decoder decoder
-    cdef list rest                   # frames that the end of the stream made
-    cdef PyObject *partial           # a large payload on its way: a bytes object,
-    cdef Py_ssize_t have, payload    # of which so many bytes are here, of so many
-    cdef bytes tail                  # what a frame sent in part leaves to be sent,
-    cdef Py_ssize_t tail_at          # from here on
-    cdef PyThread_type_lock reading, writing
-    cdef unsigned long reader, writer
-    cdef int using                   # calls that are at work with the socket
-    cdef bint shut, last, made
 
     def __cinit__(self, *args, **keywords):
         self.shut = True  # until it is made
@@ -291,11 +258,22 @@ cdef class Connection:
         finally:
             self.leave(&self.writer, self.writing)
 
+    def pending(self):
+        """Return the number of bytes that are here and not yet delivered, which select() can't see: those
+        held, and those that a TLS socket holds."""
+        self.check_open()
+        cdef Py_ssize_t held = self.decoder.end - self.decoder.begin
+        if self.partial != NULL:
+            held += self.have
+        return held + sum(map(len, self.rest or ())) + transport.socket_pending(self.sock)
+
     def close(self):
         """Close the connection; calls that wait in other threads end with `OSError` (EBADF)."""
         if self.shut:
             return
         self.shut = True
+        if self.watcher is not None:
+            self.watcher.forget(self)
         if self.using:
             transport.wake(self.sock)
         else:
@@ -314,6 +292,8 @@ cdef class Connection:
                 held = new_bytes(self.decoder.start(), self.decoder.end - self.decoder.begin)
                 given = self.sock, b"".join((*(self.rest or ()), held))
                 self.shut = True
+                if self.watcher is not None:
+                    self.watcher.forget(self)
                 self.decoder.keep(NULL, 0)
                 return given
             finally:
@@ -323,6 +303,11 @@ cdef class Connection:
 
     def __reduce__(self):
         raise errors.no_copy_error(self)
+
+    def _watch(self, watcher):
+        """Tell `watcher` of tails and of closing, from now on; return who was told before."""
+        before, self.watcher = self.watcher, watcher
+        return before
 
     # ---- turns and deadlines ----
 
@@ -686,6 +671,8 @@ cdef class Connection:
                 self.close()  # a frame without its end must not be followed by another
                 raise
             self.last = last
+            if self.watcher is not None:
+                self.watcher.want_write(self)
             if not isinstance(error, BlockingIOError):
                 raise
             return 0

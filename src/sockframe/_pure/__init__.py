@@ -2,5 +2,6 @@
 
 from .codec import Decoder, Encoder
 from .connection import Connection
+from .selector import receive_ready
 
-__all__ = ["Connection", "Decoder", "Encoder"]
+__all__ = ["Connection", "Decoder", "Encoder", "receive_ready"]

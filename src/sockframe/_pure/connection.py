@@ -40,11 +40,12 @@ class Connection:
     """
 
     __slots__ = ("_decoder", "_framing", "_inbox", "_kind", "_last", "_methods", "_reading", "_receiving", "_rest",
-                 "_sending", "_shut", "_tail", "_tail_at", "_writing", "sock")
+                 "_sending", "_shut", "_tail", "_tail_at", "_watcher", "_writing", "sock")
 
     sock: Any
     _reading: Any
     _writing: Any
+    _watcher: Any
 
     def __new__(cls, *args: Any, **keywords: Any) -> Self:
         self = super().__new__(cls)
@@ -53,6 +54,7 @@ class Connection:
         self._tail_at = 0   # from here on
         self._reading, self._writing = RLock(), RLock()
         self._receiving = self._sending = False
+        self._watcher = None  # the selector that it is registered with
         return self
 
     def __init__(self, sock: Any, framing: Framing) -> None:
@@ -218,11 +220,22 @@ class Connection:
         finally:
             self._leave(self._writing)
 
+    def pending(self) -> int:
+        """Return the number of bytes that are here and not yet delivered, which select() can't see: those
+        held, and those that a TLS socket holds."""
+        self._check_open()
+        held = self._decoder.buffered + sum(map(len, self._rest or ()))
+        if self._inbox:
+            held += len(self._inbox[0])
+        return held + transport.socket_pending(self.sock)
+
     def close(self) -> None:
         """Close the connection; calls that wait in other threads end with `OSError` (EBADF)."""
         if self._shut:
             return
         self._shut = True
+        if self._watcher is not None:
+            self._watcher.forget(self)
         if self._receiving or self._sending:
             transport.wake(self.sock)
         else:
@@ -242,6 +255,8 @@ class Connection:
             decoder = self._decoder
             given = self.sock, b"".join((*(self._rest or ()), decoder._cut(decoder._begin, len(decoder._store))))
             self._shut = True
+            if self._watcher is not None:
+                self._watcher.forget(self)
             decoder._forget()
             return given
         finally:
@@ -250,6 +265,11 @@ class Connection:
 
     def __reduce__(self) -> NoReturn:
         raise errors.no_copy_error(self)
+
+    def _watch(self, watcher: Any) -> Any:
+        """Tell `watcher` of tails and of closing, from now on; return who was told before."""
+        before, self._watcher = self._watcher, watcher
+        return before
 
     # ---- turns and deadlines ----
 
@@ -487,6 +507,8 @@ class Connection:
                 self.close()  # a frame without its end must not be followed by another
                 raise
             self._last = last
+            if self._watcher is not None:
+                self._watcher.want_write(self)
             if not isinstance(error, BlockingIOError):
                 raise
             return

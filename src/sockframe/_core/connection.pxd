@@ -1,0 +1,76 @@
+# The connection's C side, for the room that receives from many at once.
+
+from cpython.object cimport PyObject
+from cpython.pythread cimport PyThread_type_lock
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+from .codec cimport Decoder, Plan, sf_scan, sf_wrapped
+
+
+cdef extern from "io.h" nogil:
+    const int64_t SF_NEVER
+    const int64_t SF_AT_ONCE
+
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+
+    ctypedef struct sf_outgoing:
+        iovec *pieces
+        size_t count, next
+        uint64_t sent
+
+    int64_t sf_now()
+    int64_t sf_receive(int fd, void *data, size_t size, int64_t deadline)
+    int sf_send_all(int fd, sf_outgoing *outgoing, int64_t deadline)
+    void sf_advance(sf_outgoing *outgoing, size_t size)
+
+
+cdef class Connection:
+    cdef readonly object sock
+    cdef readonly object _methods    # the socket's own, where it is no plain one
+    cdef object given
+    cdef Plan plan
+    cdef Decoder decoder
+    cdef list rest                   # frames that the end of the stream made
+    cdef PyObject *partial           # a large payload on its way: a bytes object,
+    cdef Py_ssize_t have, payload    # of which so many bytes are here, of so many
+    cdef bytes tail                  # what a frame sent in part leaves to be sent,
+    cdef Py_ssize_t tail_at          # from here on
+    cdef PyThread_type_lock reading, writing
+    cdef unsigned long reader, writer
+    cdef int using                   # calls that are at work with the socket
+    cdef bint shut, last, made
+    cdef object watcher              # the selector that it is registered with
+
+    cdef int check_open(self) except -1
+    cdef int64_t deadline(self, object timeout) except? -1
+    cdef int enter(self, unsigned long *owner, PyThread_type_lock lock, int64_t deadline) except -1
+    cdef void leave(self, unsigned long *owner, PyThread_type_lock lock) noexcept
+    cdef int begin_use(self) except -1
+    cdef int end_use(self) except -1
+    cdef Py_ssize_t receive_at(self, uint8_t *target, Py_ssize_t size, int64_t deadline) except -1
+    cdef bint fill(self, int64_t deadline) except -1
+    cdef int use(self, Plan plan) except -1
+    cdef int end(self) except -1
+    cdef bytes receive_frame(self, Plan plan, int64_t deadline)
+    cdef list receive_frames(self, Py_ssize_t limit, int64_t deadline)
+    cdef Py_ssize_t receive_frame_into(self, uint8_t *target, Py_ssize_t room, Plan plan,
+                                       int64_t deadline) except -1
+    cdef bint known(self, sf_scan *scan) except -1
+    cdef bint straight(self, sf_scan *scan, Py_ssize_t least) noexcept
+    cdef int receive_straight(self, sf_scan *scan, uint8_t *target, int64_t deadline) except -1
+    cdef int take_back(self, const uint8_t *data, Py_ssize_t size) except -1
+    cdef bint begin_large(self) except -1
+    cdef bytes receive_large(self, int64_t deadline)
+    cdef int fold(self) except -1
+    cdef int transmit(self, sf_outgoing *outgoing, int64_t deadline) except -1
+    cdef int hand_over(self, bytes data, Py_ssize_t at, sf_outgoing *outgoing, int64_t deadline) except -1
+    cdef int push(self, iovec *pieces, size_t count, bint taken, bint last, int64_t deadline) except -1
+    cdef int send_tail(self, int64_t deadline) except -1
+    cdef int send_frame(self, Py_buffer *view, int64_t deadline) except -1
+    cdef int check_payloads(self, tuple payloads) except -1
+    cdef int send_frames(self, object source, bint whole, int64_t deadline) except -1
+    cdef Py_ssize_t send_batch(self, object source, Py_ssize_t at, uint8_t *buffer, bint taken,
+                               int64_t deadline) except -1
+    cdef int take_rest(self, object source) except -1

@@ -1,0 +1,161 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: cdivision=True, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
+"""receive_ready: frames from many connections that select() says are ready."""
+
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.pythread cimport NOWAIT_LOCK, PyThread_acquire_lock, PyThread_get_thread_ident
+from libc.errno cimport EAGAIN, EINTR
+from libc.stdint cimport UINT64_MAX, int64_t, uint8_t
+
+from .codec cimport Decoder
+from .connection cimport SF_AT_ONCE, Connection, sf_receive
+
+from .. import errors
+
+cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
+
+cdef enum:
+    ROUND = 64       # connections received from in one go, without the GIL
+    SHARE = 65536    # bytes that one connection may bring in a round
+    ARENA = 262144   # bytes for a whole round
+
+cdef struct Arrival:
+    int fd
+    int64_t got      # bytes, 0 at the end of the stream, or a negative errno
+    uint8_t *data
+
+
+def receive_ready(keys, results):
+    """Receive from each key's connection, without waiting, and append (key, frames) to `results`.
+
+    At most 64 KiB are taken of each connection, so that none starves the others. One that has ended or
+    failed comes as (key, exception), behind its last frames.
+    """
+    cdef list all = list(keys)
+    cdef Py_ssize_t i
+    cdef uint8_t *arena = <uint8_t *>PyMem_Malloc(ARENA)
+    if arena == NULL:
+        raise MemoryError
+    try:
+        for i in range(0, len(all), ROUND):
+            receive_round(all[i:i + ROUND], results, arena)
+    finally:
+        PyMem_Free(arena)
+
+
+cdef int receive_round(list keys, list results, uint8_t *arena) except -1:
+    """Receive from at most ROUND connections."""
+    cdef Arrival arrivals[ROUND]
+    cdef list taken = []
+    cdef Connection conn
+    cdef Py_ssize_t count = 0, i = 0, done = 0, at = 0
+    cdef unsigned long me = PyThread_get_thread_ident()
+    try:
+        for key in keys:
+            conn = key.conn
+            if conn._methods is not None:
+                receive_through(key, conn, results)
+            elif begin(conn, me, &arrivals[count].fd):
+                taken.append(key)
+                count += 1
+        with nogil:
+            for i in range(count):
+                arrivals[i].data = arena + at
+                arrivals[i].got = -EAGAIN
+                if at < ARENA:
+                    arrivals[i].got = sf_receive(arrivals[i].fd, arena + at, min(SHARE, ARENA - at), SF_AT_ONCE)
+                if arrivals[i].got > 0:
+                    at += arrivals[i].got
+        for i in range(count):
+            done = i + 1
+            conn = taken[i].conn
+            try:
+                arrive(taken[i], conn, &arrivals[i], results)
+            finally:
+                finish(conn)
+    finally:
+        # An exception that is not the connections' own: what has arrived for the others is kept.
+        for i in range(done, count):
+            conn = taken[i].conn
+            if arrivals[i].got > 0:
+                conn.take_back(arrivals[i].data, arrivals[i].got)
+            finish(conn)
+    return 0
+
+
+cdef bint begin(Connection conn, unsigned long me, int *fd) except -1:
+    """Take the turn to read, if nobody has it, and the descriptor."""
+    if conn.shut or conn.reader == me or not PyThread_acquire_lock(conn.reading, NOWAIT_LOCK):
+        return False
+    conn.reader = me
+    try:
+        fd[0] = conn.begin_use()
+    except OSError:
+        conn.leave(&conn.reader, conn.reading)
+        return False
+    return True
+
+
+cdef int finish(Connection conn) except -1:
+    """Give the turn back."""
+    conn.leave(&conn.reader, conn.reading)
+    try:
+        conn.end_use()
+    except OSError:
+        pass  # it was closed meanwhile, which its selector knows
+    return 0
+
+
+cdef int arrive(object key, Connection conn, Arrival *arrival, list results) except -1:
+    """Decode what has arrived for one connection."""
+    cdef Decoder decoder = conn.decoder
+    cdef list frames
+    if arrival.got == -EAGAIN or arrival.got == -EINTR:
+        return 0
+    try:
+        conn.use(conn.plan)
+        conn.fold()
+        if arrival.got < 0:
+            raise errors.os_error(-arrival.got)
+        if not arrival.got:
+            conn.end()
+            frames, conn.rest = conn.rest, None
+        else:
+            frames = decode(conn, arrival)
+        if frames:
+            results.append((key, frames))
+        decoder.check()
+        if decoder.ended:
+            raise errors.end_of_stream(decoder.at)
+    except Exception as error:
+        results.append((key, error))
+    return 0
+
+
+cdef list decode(Connection conn, Arrival *arrival):
+    """Return the frames that are now whole; what can't be decoded for lack of memory stays."""
+    cdef Decoder decoder = conn.decoder
+    decoder.check()
+    if decoder.plan.own:
+        decoder.append(arrival.data, arrival.got)
+        return decoder.take_many(PY_SSIZE_T_MAX, UINT64_MAX)
+    try:
+        return decoder.decode_bytes(arrival.data, arrival.got)
+    except BaseException:
+        if decoder.fault is None:
+            conn.take_back(arrival.data, arrival.got)
+        raise
+
+
+cdef int receive_through(object key, Connection conn, list results) except -1:
+    """Receive from a connection that is served through its socket's own methods."""
+    try:
+        results.append((key, conn.recv_many(PY_SSIZE_T_MAX, timeout=0)))
+        if conn.decoder.fault is not None:
+            conn.decoder.check()
+    except BlockingIOError:
+        pass
+    except Exception as error:
+        results.append((key, error))
+    return 0

@@ -1,0 +1,209 @@
+"""FrameSelector: frames from many connections, with one call that waits for all of them."""
+
+from __future__ import annotations
+
+import errno
+import select as system
+from collections.abc import Iterator
+from contextlib import suppress
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import errors
+from ._wing import receive_ready
+from .transport import POLLIN, POLLOUT, socket_pending
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Result = tuple["FrameKey", list[bytes] | Exception]
+
+
+class FrameKey(NamedTuple):
+    """A registered connection, and what the user gave with it."""
+
+    conn: Any
+    data: Any = None
+
+
+class FrameSelector:
+    """Waits for many connections at once and receives their frames.
+
+    `select` returns a list of (key, frames) for all connections that brought some. A connection that
+    ended (`EndOfStream`), failed (`FramingError`, `OSError`) or was closed while it was registered comes as
+    (key, exception), once, behind its last frames, and is no longer registered. One whose peer does not
+    read (`unsent` is not 0) is flushed as the peer reads on, and not received from until then. Of each
+    connection at most 64 KiB are taken at a time. To be used by one thread.
+    """
+
+    _receive = staticmethod(receive_ready)
+
+    def __init__(self) -> None:
+        self._epoll: Any = system.epoll() if hasattr(system, "epoll") else None
+        self._poller: Any = self._epoll if self._epoll is not None else system.poll()
+        self._keys: dict[int, FrameKey] = {}     # by descriptor
+        self._numbers: dict[int, int] = {}       # descriptors, by the connection's id()
+        self._waiting: list[Result] = []         # what the next select() returns first
+        self._unseen: dict[int, FrameKey] = {}   # connections that hold bytes which no poll can see
+        self._hiding: set[int] = set()           # descriptors of sockets that may hide bytes (TLS)
+        self._closed = False
+
+    def register(self, conn: Any, data: Any = None) -> FrameKey:
+        """Watch a connection; return its key. Bytes that it holds already count as received."""
+        self._check_open()
+        if id(conn) in self._numbers:
+            raise KeyError(f"{conn!r} is already registered")
+        if conn.closed:
+            raise errors.closed_error()
+        other = conn._watch(self)
+        if other is not None:
+            conn._watch(other)
+            raise ValueError(f"{conn!r} is registered with another selector")
+        number = conn.fileno()
+        key = FrameKey(conn, data)
+        try:
+            self._poller.register(number, POLLOUT if conn.unsent else POLLIN)
+        except BaseException:
+            conn._watch(None)
+            raise
+        self._keys[number] = key
+        self._numbers[id(conn)] = number
+        if conn._methods is not None:
+            self._hiding.add(number)
+        if conn.pending():
+            self._unseen[number] = key
+        return key
+
+    def unregister(self, conn: Any) -> FrameKey:
+        """Stop watching a connection; return its key."""
+        self._check_open()
+        if id(conn) not in self._numbers:
+            raise KeyError(f"{conn!r} is not registered")
+        conn._watch(None)
+        return self._drop(conn)
+
+    def select(self, timeout: float | None = None) -> list[Result]:
+        """Wait until connections bring frames, end or fail, at most `timeout` seconds; None waits for ever.
+
+        Returns [(key, frames or exception), ...], empty when the time is up.
+        """
+        self._check_open()
+        if timeout is not None and not timeout >= 0:
+            raise ValueError(f"timeout must be None, or seconds from 0 on, not {timeout}")
+        deadline = None if timeout is None else monotonic() + timeout
+        while True:
+            self._look(deadline)
+            if self._waiting:
+                results, self._waiting = self._waiting, []
+                for key, frames in results:
+                    if isinstance(frames, Exception) and id(key.conn) in self._numbers:
+                        key.conn._watch(None)
+                        self._drop(key.conn)
+                return results
+            if deadline is not None and monotonic() >= deadline:
+                return []
+
+    def get_map(self) -> dict[int, FrameKey]:
+        """Return the keys of all registered connections, by descriptor."""
+        return dict(self._keys)
+
+    def close(self) -> None:
+        """Stop watching all connections; they stay open."""
+        if not self._closed:
+            for key in list(self._keys.values()):
+                key.conn._watch(None)
+                self._drop(key.conn)
+            self._closed = True
+            if self._epoll is not None:
+                self._epoll.close()
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[FrameKey]:
+        return iter(list(self._keys.values()))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+    # ---- what connections tell ----
+
+    def want_write(self, conn: Any) -> None:
+        """A connection has kept a tail: flush it before anything more is received."""
+        number = self._numbers.get(id(conn))
+        if number is not None:
+            self._poller.modify(number, POLLOUT)
+
+    def forget(self, conn: Any) -> None:
+        """A connection is about to be closed: say so at the next select()."""
+        if id(conn) in self._numbers:
+            self._waiting.append((self._drop(conn), errors.closed_error()))
+
+    # ---- what select() is made of ----
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise OSError(errno.EBADF, "the selector is closed")
+
+    def _drop(self, conn: Any) -> FrameKey:
+        """Forget a connection."""
+        number = self._numbers.pop(id(conn))
+        self._unseen.pop(number, None)
+        self._hiding.discard(number)
+        with suppress(OSError, KeyError):  # its descriptor may be gone already
+            self._poller.unregister(number)
+        return self._keys.pop(number)
+
+    def _look(self, deadline: float | None) -> None:
+        """Poll once and receive from all that are ready."""
+        left: float | None = None if deadline is None else max(0.0, deadline - monotonic())
+        if self._waiting or self._unseen:
+            left = 0.0
+        if self._epoll is not None:
+            events = self._epoll.poll(left)
+        else:
+            events = self._poller.poll(None if left is None else left * 1000)
+        keys = self._keys
+        ready = []
+        for number, _ in events:
+            key = keys.get(number)
+            if key is None:
+                continue
+            if key.conn.unsent:
+                self._flush(number, key)
+            elif number not in self._unseen:
+                ready.append(key)
+        if self._unseen:
+            unseen, self._unseen = self._unseen, {}
+            for key in unseen.values():
+                self._deliver(key)
+            ready += unseen.values()
+        self._receive(ready, self._waiting)
+        for number in self._hiding:
+            if socket_pending(keys[number].conn.sock):
+                self._unseen[number] = keys[number]
+
+    def _deliver(self, key: FrameKey) -> None:
+        """Deliver the whole frames that a connection held when it was registered."""
+        try:
+            self._waiting.append((key, key.conn.recv_many(timeout=0)))
+        except BlockingIOError:
+            pass
+        except Exception as error:
+            self._waiting.append((key, error))
+
+    def _flush(self, number: int, key: FrameKey) -> None:
+        """Send more of a connection's tail."""
+        try:
+            key.conn.flush(timeout=0)
+        except BlockingIOError:
+            return
+        except Exception as error:
+            self._waiting.append((key, error))
+            return
+        self._poller.modify(number, POLLIN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from types import TracebackType
@@ -13,6 +14,10 @@ from .framings import Framing
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+_TCP_KEEPIDLE: int = getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", 0x10))
+_TCP_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
 
 
 class SocketMethods:
@@ -50,6 +55,32 @@ class SocketMethods:
     def setblocking(self, flag: bool) -> None:
         """Make the socket blocking, or non-blocking."""
         self.settimeout(None if flag else 0.0)
+
+    def keepalive(self, idle: int, interval: int, count: int, user_timeout: float | None = None) -> None:
+        """Find out that the peer of a TCP connection is gone, though it never said so (RFC 1122; tcp(7)).
+
+        After `idle` seconds of silence (1 to 32767) the kernel probes it each `interval` seconds (1 to
+        32767); after `count` probes (1 to 127) without an answer the connection fails. `user_timeout` is
+        how many seconds data that was sent may wait to be acknowledged before it fails (RFC 5482). The
+        calls that find it failed raise `ConnectionError`, not `TimeoutError`: trying again is of no use.
+        """
+        sock = self._open_socket()
+        for name, value, most in (("idle", idle, 32767), ("interval", interval, 32767), ("count", count, 127)):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+            if not 1 <= value <= most:
+                raise ValueError(f"{name} must be from 1 to {most}, not {value}")
+        if user_timeout is not None and not 0 < user_timeout <= 2**31 / 1000:
+            raise ValueError(f"user_timeout must be None, or seconds above 0, not {user_timeout}")
+        # macOS calls the first one TCP_KEEPALIVE, and has no user timeout.
+        options = [(_TCP_KEEPIDLE, idle), (socket.TCP_KEEPINTVL, interval), (socket.TCP_KEEPCNT, count)]
+        if user_timeout is not None:
+            if _TCP_USER_TIMEOUT is None:
+                raise errors.os_error(errno.ENOPROTOOPT)
+            options.append((_TCP_USER_TIMEOUT, max(1, int(user_timeout * 1000))))
+        for option, value in options:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def getpeername(self) -> Any:
         """Return the address of the peer."""

@@ -37,7 +37,7 @@ static int scan_cobs(const sf_framing *framing, const uint8_t *data, uint64_t si
     end = find_zero(data, scan->resume > start ? scan->resume : start, size < bound ? size : bound);
     if (end == size || end == bound) {
         if (size >= bound)
-            return sf_too_long(framing, scan, 0, bound, size, 0, start, start);
+            return sf_too_long(framing, scan, 0, bound, size, 0, start, 0);
         scan->resume = size;
         return sf_want(scan, 1);
     }

@@ -33,7 +33,7 @@ static int scan_slip(const sf_framing *framing, const uint8_t *data, uint64_t si
     end = find_end(data, scan->resume > start ? scan->resume : start, size < bound ? size : bound);
     if (end == size || end == bound) {
         if (size >= bound)
-            return sf_too_long(framing, scan, 0, bound, size, 0, start, start);
+            return sf_too_long(framing, scan, 0, bound, size, 0, start, 0);
         scan->resume = size;
         return sf_want(scan, data[size - 1] == ESC ? 2 : 1);
     }

@@ -23,6 +23,16 @@ static int scan_tagged(const sf_framing *framing, const uint8_t *data, uint64_t 
         scan->seen = least;
     if (status == SF_FRAME && scan->size < least)
         return sf_fail(scan, SF_TOO_SHORT, scan->size, least, least);
+    if (status == SF_LONG) {
+        /* Nor may an overlong one end, or be bad, in front of its tag. */
+        sf_scan trial = *scan;
+        trial.ended = 0;
+        int ending = sf_skip_frame(data, least - 1, &trial);
+        if (ending == SF_FRAME)
+            return sf_fail(scan, SF_TOO_SHORT, trial.size, least, least);
+        if (ending == SF_FAULT)
+            return sf_fail(scan, trial.fault, trial.number, trial.limit, least);
+    }
     return status;
 }
 

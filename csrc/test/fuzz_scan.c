@@ -1,10 +1,11 @@
-/* Invariant: what a stream gives (frames, a fault with its place and numbers, what is needed, what its end
- * gives) is the same read whole, byte by byte and at any cuts; a frame and a fault lie within the bytes
- * given, and are found as soon as they are whole; no payload is longer than max_length; a frame is never
- * said to need more than it does, and its payload holds no fault once its place is known; many frames at
- * once are the same as one by one. A payload is refused, or its frame gives back just that payload; the one
- * exception is an own length of zero (LengthField, Varint), which is filled in: what comes back must then
- * wrap to the same frame. All else is a fault.
+/* Invariant: what a stream gives (frames, overlong frames that are passed over, a fault with its place and
+ * numbers, what is needed, what its end gives) is the same read whole, byte by byte and at any cuts; a frame and
+ * a fault lie within the bytes given, and are found as soon as they are whole; no payload is longer than
+ * max_length, and one that is cut off is just that long; a frame is never said to need more than it does, and its
+ * payload holds no fault once its place is known; of a frame that is passed over, 64 bytes stay at most; many
+ * frames at once are the same as one by one. A payload is refused, or its frame gives back just that payload,
+ * stuffed or not; the one exception is an own length of zero (LengthField, Varint), which is filled in: what comes
+ * back must then wrap to the same frame. All else is a fault.
  *
  * The input chooses a framing (one of the vectors', or any other, with its options), then a cutting; the
  * rest is the stream.
@@ -29,7 +30,7 @@
         }                                                                                                             \
     } while (0)
 
-static guard memory;
+static guard memory, made;
 static const sf_framing *listed[1024];
 static size_t lists;
 
@@ -124,7 +125,7 @@ static void take_length_field(sf_framing *framing)
     framing->texts = 1;
 }
 
-static const sf_framing *take_framing(int depth, uint64_t limit);
+static const sf_framing *take_framing(int depth, uint64_t limit, int overlong);
 
 static void take_tagged(sf_framing *framing, size_t at, int depth)
 {
@@ -135,7 +136,7 @@ static void take_tagged(sf_framing *framing, size_t at, int depth)
         framing->number[1] = 255;
     framing->child = family[at];
     for (size_t i = 0; i < wanted; i++)
-        family[at][framing->children++] = take_framing(depth + 1, framing->max_length);
+        family[at][framing->children++] = take_framing(depth + 1, framing->max_length, framing->overlong);
     memset(table[at], 0, sizeof table[at]);
     for (size_t tag = 0; tag < 256; tag++)
         table[at][2 * tag] = (uint8_t)((tag * 7 + tag / 16) % (wanted + 1));
@@ -145,14 +146,30 @@ static void take_tagged(sf_framing *framing, size_t at, int depth)
     framing->texts = 1;
 }
 
-/* A framing; one in another delivers no more than `limit` bytes. */
-static const sf_framing *take_framing(int depth, uint64_t limit)
+static void take_header_block(sf_framing *framing)
+{
+    take_text(1, 'x');
+    framing->number[0] = text[texts - 1].size + 3 + take() % 32;
+    framing->number[1] = take() & 1;
+    take_text(1, take() & 1 ? 'a' : '\n'); /* which is followed by \v and \f */
+    if (take() & 1) {
+        static const uint8_t lines[] = "\r\n\r\n";
+        memcpy(letters[texts - 1], lines, text[texts - 1].size = 4);
+    }
+    framing->texts = 2;
+}
+
+/* A framing; one in another delivers no more than `limit` bytes, and treats overlong frames as that does. */
+static const sf_framing *take_framing(int depth, uint64_t limit, int overlong)
 {
     static const char *const built[] = {"fixed", "delimiter", "crlf", "length_prefix", "length_field", "varint",
-                                        "ascii_length", "until_close", "tagged"};
-    size_t choice = take() % (depth > 1 || nodes > NODES - 8 ? 8u : 9u), at = nodes++;
+                                        "ascii_length", "until_close", "cobs", "slip", "header_block", "tagged"};
+    size_t choice = take() % (depth > 1 || nodes > NODES - 8 ? 11u : 12u), at = nodes++;
     sf_framing *framing = &node[at];
     memset(framing, 0, sizeof *framing);
+    framing->overlong = overlong ? overlong : take() % 3;
+    if (framing->overlong == SF_OVERLONG_TRUNCATE && (choice == 8 || choice == 9)) /* what is stuffed can't be cut */
+        choice = 0;
     framing->kind = sf_kind_named(built[choice]);
     framing->max_length = take_limit();
     if (framing->max_length > limit)
@@ -187,7 +204,10 @@ static const sf_framing *take_framing(int depth, uint64_t limit)
         take_text(0, 'x');
         framing->texts = 2;
         break;
-    case 8:
+    case 10:
+        take_header_block(framing);
+        break;
+    case 11:
         take_tagged(framing, at, depth);
         framing->text = &text[texts - 1];
         break;
@@ -202,12 +222,13 @@ static const sf_framing *choose(void)
     nodes = texts = 0;
     if (take() & 1)
         return listed[take_64(2) % lists];
-    return take_framing(0, UINT64_MAX);
+    return take_framing(0, UINT64_MAX, SF_OVERLONG_ERROR);
 }
 
 /* ---- the invariant ---- */
 
-typedef struct { uint64_t at, size, start, stop; } found;
+/* A frame; one that was passed over has `by`, and its start as it was told. */
+typedef struct { uint64_t at, size, start, stop, plain; const sf_framing *overlong, *by; } found;
 
 static struct {
     found frame[MOST];
@@ -215,6 +236,7 @@ static struct {
     uint64_t rest;        /* where the last, unfinished or bad frame begins */
     sf_scan end;          /* how it goes on: a fault, or what is needed; then with the end of the stream */
     int status, status_ended;
+    const sf_framing *overlong, *overlong_ended; /* who passes it over */
     sf_scan ended;
 } whole;
 
@@ -225,7 +247,17 @@ static void check_frame(const sf_framing *framing, const sf_scan *scan, uint64_t
     CHECK(scan->size <= held);
     CHECK(scan->start <= scan->stop);
     CHECK(scan->stop <= scan->size);
-    CHECK(scan->stop - scan->start <= framing->max_length);
+    CHECK(scan->plain <= framing->max_length);
+    CHECK(scan->by ? scan->by->kind->unstuff != NULL : scan->plain == scan->stop - scan->start);
+}
+
+static void check_long(const sf_framing *framing, const sf_scan *scan, uint64_t held)
+{
+    const sf_framing *by = scan->by;
+    CHECK(by && by->kind->skip && by->overlong != SF_OVERLONG_ERROR && by->max_length <= framing->max_length);
+    CHECK(!scan->passed && scan->resume <= held && scan->behind <= scan->left);
+    CHECK(by->overlong != SF_OVERLONG_TRUNCATE || (scan->start <= held && held - scan->start >= by->max_length));
+    CHECK(!scan->left || scan->left - scan->start - scan->behind > by->max_length || by->kind->unstuff);
 }
 
 static void same_fault(const sf_scan *one, const sf_scan *other)
@@ -236,13 +268,18 @@ static void same_fault(const sf_scan *one, const sf_scan *other)
     CHECK(one->seen == other->seen);
 }
 
-static void same_scan(int status, const sf_scan *one, const sf_scan *other)
+static void same_scan(int status, int overlong, const sf_scan *one, const sf_scan *other)
 {
     if (status == SF_FAULT) {
         same_fault(one, other);
         return;
     }
     CHECK(status == SF_FRAME || one->need == other->need);
+    if (overlong) {
+        CHECK(one->by == other->by && one->start == other->start && one->left == other->left);
+        CHECK(one->behind == other->behind && one->passed == other->passed && one->resume == other->resume);
+        return;
+    }
     CHECK(one->size == other->size);
     if (one->size) {
         CHECK(one->start == other->start);
@@ -250,12 +287,25 @@ static void same_scan(int status, const sf_scan *one, const sf_scan *other)
     }
 }
 
-static int fresh_scan(const sf_framing *framing, const uint8_t *held, uint64_t size, int ended, sf_scan *scan)
+/* Scan from a frame's first byte on, and pass over an overlong one: `overlong` says who does. */
+static int fresh_scan(const sf_framing *framing, const uint8_t *held, uint64_t size, int ended, sf_scan *scan,
+                      const sf_framing **overlong)
 {
     memset(scan, 0xA5, sizeof *scan);
     sf_scan_begin(scan);
     scan->ended = ended;
-    return sf_scan_frame(framing, held, size, scan);
+    *overlong = NULL;
+    int status = sf_scan_frame(framing, held, size, scan);
+    CHECK(status == SF_FRAME || status == SF_NEED || status == SF_FAULT || status == SF_LONG);
+    if (status != SF_LONG)
+        return status;
+    check_long(framing, scan, size);
+    *overlong = scan->by;
+    status = sf_skip_frame(held, size, scan);
+    CHECK(status == SF_FAULT || (status == SF_FRAME || status == SF_NEED));
+    CHECK(status == SF_FAULT || (scan->size <= size && scan->passed == scan->size));
+    CHECK(status != SF_NEED || size - scan->size < SF_TEXT_MAX);
+    return status;
 }
 
 static void read_whole(const sf_framing *framing, const uint8_t *data, uint64_t size)
@@ -263,10 +313,12 @@ static void read_whole(const sf_framing *framing, const uint8_t *data, uint64_t 
     sf_scan scan;
     uint64_t at = 0;
     whole.frames = 0;
-    while ((whole.status = fresh_scan(framing, place(data + at, size - at), size - at, 0, &scan)) == SF_FRAME) {
+    while ((whole.status = fresh_scan(framing, place(data + at, size - at), size - at, 0, &scan, &whole.overlong)) ==
+           SF_FRAME) {
         CHECK(scan.size);
-        check_frame(framing, &scan, size - at);
-        whole.frame[whole.frames++] = (found){at, scan.size, scan.start, scan.stop};
+        if (!whole.overlong)
+            check_frame(framing, &scan, size - at);
+        whole.frame[whole.frames++] = (found){at, scan.size, scan.start, scan.stop, scan.plain, whole.overlong, scan.by};
         at += scan.size;
     }
     whole.rest = at;
@@ -278,61 +330,82 @@ static void read_whole(const sf_framing *framing, const uint8_t *data, uint64_t 
         return;
     }
     CHECK(scan.need);
-    whole.status_ended = fresh_scan(framing, place(data + at, size - at), size - at, 1, &whole.ended);
+    whole.status_ended = fresh_scan(framing, place(data + at, size - at), size - at, 1, &whole.ended,
+                                    &whole.overlong_ended);
     if (whole.status_ended == SF_FRAME) {
-        check_frame(framing, &whole.ended, size - at);
+        if (!whole.overlong_ended)
+            check_frame(framing, &whole.ended, size - at);
         CHECK(whole.ended.size == size - at);
     } else if (whole.status_ended == SF_FAULT) {
         CHECK(whole.ended.seen <= size - at);
     }
 }
 
-/* What is needed is said of the frame that comes in the whole stream, if one comes. */
-static void check_need(const sf_scan *scan, uint64_t at, uint64_t held, size_t frames)
+/* What is needed is said of the frame that comes in the whole stream, if one comes. `held` counts the bytes of an
+ * overlong one that were dropped. */
+static void check_need(const sf_scan *scan, int overlong, uint64_t at, uint64_t held, size_t frames)
 {
+    uint64_t size = overlong ? 0 : scan->size;
     CHECK(scan->need);
-    CHECK(!scan->size || scan->size == held + scan->need);
+    CHECK(!size || size == held + scan->need);
     if (frames < whole.frames) {
         const found *frame = &whole.frame[frames];
         CHECK(held < frame->size);
         CHECK(held + scan->need <= frame->size);
-        CHECK(!scan->size || (scan->size == frame->size && scan->start == frame->start && scan->stop == frame->stop));
+        CHECK(!size || (size == frame->size && scan->start == frame->start && scan->stop == frame->stop));
     } else if (whole.status == SF_FAULT) {
         CHECK(at == whole.rest);
         CHECK(held < whole.end.seen);
-        CHECK(!held || !scan->size || whole.end.seen > scan->stop);
+        CHECK(!size || whole.end.seen > scan->stop);
     }
 }
 
 /* Read in chunks of 1 to `longest` bytes; 1: byte by byte. */
 static void read_cut(const sf_framing *framing, const uint8_t *data, uint64_t size, uint64_t seed, uint64_t longest)
 {
-    uint64_t at = 0, end = 0;
+    uint64_t at = 0, end = 0, passed = 0;
     size_t frames = 0;
+    const sf_framing *overlong = NULL, *overlong_fresh;
     sf_scan scan, fresh;
+    int status;
     sf_scan_begin(&scan);
     for (;;) {
-        uint64_t held = end - at;
-        const uint8_t *bytes_held = place(data + at, held);
-        int status = sf_scan_frame(framing, bytes_held, held, &scan);
-        CHECK(status == fresh_scan(framing, bytes_held, held, 0, &fresh));
-        same_scan(status, &scan, &fresh);
+        uint64_t held = end - at - passed;
+        const uint8_t *bytes_held = place(data + at + passed, held);
+        status = overlong ? sf_skip_frame(bytes_held, held, &scan) : sf_scan_frame(framing, bytes_held, held, &scan);
+        if (status == SF_LONG) {
+            CHECK(!overlong);
+            check_long(framing, &scan, held);
+            overlong = scan.by;
+            status = sf_skip_frame(bytes_held, held, &scan);
+        }
+        CHECK(status == fresh_scan(framing, place(data + at, end - at), end - at, 0, &fresh, &overlong_fresh));
+        CHECK(overlong == overlong_fresh);
+        same_scan(status, overlong != NULL, &scan, &fresh);
+        if (overlong && status != SF_FAULT) {
+            CHECK(scan.size <= held && scan.passed == passed + scan.size);
+            CHECK(status == SF_FRAME || held - scan.size < SF_TEXT_MAX);
+            passed += scan.size;
+        }
         if (status == SF_FRAME) {
             CHECK(frames < whole.frames);
             const found *frame = &whole.frame[frames++];
-            CHECK(at == frame->at && scan.size == frame->size);
-            CHECK(scan.start == frame->start && scan.stop == frame->stop);
-            at += scan.size;
+            CHECK(at == frame->at && frame->overlong == overlong && frame->start == scan.start);
+            CHECK(frame->size == (overlong ? passed : scan.size));
+            CHECK(overlong || (frame->stop == scan.stop && frame->plain == scan.plain && frame->by == scan.by));
+            at += frame->size;
+            passed = 0;
+            overlong = NULL;
             sf_scan_begin(&scan);
             continue;
         }
         if (status == SF_FAULT) {
             CHECK(whole.status == SF_FAULT && frames == whole.frames && at == whole.rest);
             same_fault(&scan, &whole.end);
-            CHECK(held >= scan.seen);
+            CHECK(end - at >= scan.seen);
             return;
         }
-        check_need(&scan, at, held, frames);
+        check_need(&scan, overlong != NULL, at, end - at, frames);
         if (end == size)
             break;
         seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407u;
@@ -340,11 +413,20 @@ static void read_cut(const sf_framing *framing, const uint8_t *data, uint64_t si
         if (end > size)
             end = size;
     }
-    CHECK(whole.status == SF_NEED && frames == whole.frames && at == whole.rest);
-    same_scan(SF_NEED, &scan, &whole.end);
+    CHECK(whole.status == SF_NEED && frames == whole.frames && at == whole.rest && overlong == whole.overlong);
+    same_scan(SF_NEED, overlong != NULL, &scan, &whole.end);
+    uint64_t held = size - at - passed;
+    const uint8_t *rest = place(data + at + passed, held);
     scan.ended = 1;
-    CHECK(sf_scan_frame(framing, place(data + at, size - at), size - at, &scan) == whole.status_ended);
-    same_scan(whole.status_ended, &scan, &whole.ended);
+    status = overlong ? sf_skip_frame(rest, held, &scan) : sf_scan_frame(framing, rest, held, &scan);
+    if (status == SF_LONG) {
+        CHECK(!overlong);
+        overlong = scan.by;
+        status = sf_skip_frame(rest, held, &scan);
+    }
+    CHECK(status == whole.status_ended && overlong == whole.overlong_ended);
+    same_scan(status, overlong != NULL, &scan, &whole.ended);
+    CHECK(status != SF_FRAME || scan.size == held);
 }
 
 static void read_many(const sf_framing *framing, const uint8_t *data, uint64_t size, size_t most)
@@ -355,8 +437,9 @@ static void read_many(const sf_framing *framing, const uint8_t *data, uint64_t s
         return;
     size_t count = framing->kind->frames(framing, place(data, size), size, spans, most, &used);
     CHECK(count <= most && count <= whole.frames);
-    CHECK(count || !most || !whole.frames);
+    CHECK(count || !most || !whole.frames || whole.frame[0].overlong);
     for (size_t i = 0; i < count; i++) {
+        CHECK(!whole.frame[i].overlong);
         CHECK(spans[i].start == at + whole.frame[i].start);
         CHECK(spans[i].stop == at + whole.frame[i].stop);
         at += whole.frame[i].size;
@@ -376,34 +459,70 @@ static uint64_t wrap(const sf_framing *framing, const uint8_t *payload, uint64_t
     CHECK(out->header_size <= SF_HEADER_MAX && out->trailer_size <= SF_TRAILER_MAX);
     CHECK(out->replaced <= size && out->replaced <= out->header_size);
     CHECK(size <= framing->max_length);
-    uint64_t rest = size - out->replaced;
+    const uint8_t *body = out->body;
+    uint64_t rest = out->body_size;
+    if (out->by) {
+        CHECK(rest <= made.room);
+        body = made.low + made.room - rest;
+        sf_stuff(out, held, size, made.low + made.room - rest);
+    } else {
+        CHECK(body == held + out->replaced && rest == size - out->replaced);
+    }
     memcpy(wire, out->header, out->header_size);
     if (rest)
-        memcpy(wire + out->header_size, held + out->replaced, rest);
+        memcpy(wire + out->header_size, body, rest);
     memcpy(wire + out->header_size + rest, out->trailer, out->trailer_size);
     return out->header_size + rest + out->trailer_size;
+}
+
+/* The payload of the frame at data[0], `plain` bytes. */
+static const uint8_t *payload_of(const uint8_t *data, uint64_t start, uint64_t stop, uint64_t plain,
+                                 const sf_framing *by)
+{
+    sf_scan scan;
+    if (!by)
+        return data + start;
+    uint8_t *payload = made.low + made.room - plain;
+    scan.start = start;
+    scan.stop = stop;
+    scan.by = by;
+    sf_unstuff(&scan, data, payload);
+    return payload;
 }
 
 /* `received`: the payload came out of a frame, so that its own length is right. */
 static void round_trip(const sf_framing *framing, const uint8_t *payload, uint64_t size, int received)
 {
-    static uint8_t wire[MOST + 1024], again[MOST + 1024], back[MOST + 1024];
+    static uint8_t wire[2 * MOST + 1024], again[2 * MOST + 1024], back[2 * MOST + 1024];
+    const sf_framing *overlong;
     sf_wrapped out;
     sf_scan scan;
     uint64_t length = wrap(framing, payload, size, wire, &out);
     if (!length && !out.last)
         return;
     const uint8_t *held = place(wire, length);
-    CHECK(fresh_scan(framing, held, length, out.last, &scan) == SF_FRAME);
-    CHECK(scan.size == length);
-    uint64_t got = scan.stop - scan.start;
-    memcpy(back, held + scan.start, got);
+    CHECK(fresh_scan(framing, held, length, out.last, &scan, &overlong) == SF_FRAME);
+    CHECK(scan.size == length && !overlong);
+    uint64_t got = scan.plain;
+    memcpy(back, payload_of(held, scan.start, scan.stop, got, scan.by), got);
     if (got == size && (!size || !memcmp(back, payload, size)))
         return;
     CHECK(!received && out.replaced);
     sf_wrapped second;
     CHECK(wrap(framing, back, got, again, &second) == length);
     CHECK(!memcmp(again, wire, length));
+}
+
+static void round_trip_frame(const sf_framing *framing, const uint8_t *stream, const found *frame)
+{
+    static uint8_t payload[MOST];
+    const uint8_t *data = stream + frame->at;
+    if (frame->overlong && frame->overlong->overlong == SF_OVERLONG_TRUNCATE)
+        round_trip(framing, data + frame->start, frame->overlong->max_length, 0);
+    if (frame->overlong)
+        return;
+    memcpy(payload, payload_of(data, frame->start, frame->stop, frame->plain, frame->by), frame->plain);
+    round_trip(framing, payload, frame->plain, 1);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -423,12 +542,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     read_cut(framing, stream, length, seed, 1 + length);
     read_many(framing, stream, length, MOST);
     read_many(framing, stream, length, seed % 8);
-    for (size_t i = 0; i < whole.frames; i++) {
-        const found *frame = &whole.frame[i];
-        round_trip(framing, stream + frame->at + frame->start, frame->stop - frame->start, 1);
+    for (size_t i = 0; i < whole.frames; i++)
+        round_trip_frame(framing, stream, &whole.frame[i]);
+    if (whole.status == SF_NEED && whole.status_ended == SF_FRAME) {
+        const sf_scan *last = &whole.ended;
+        round_trip_frame(framing, stream, &(found){whole.rest, last->size, last->start, last->stop, last->plain,
+                                                   whole.overlong_ended, last->by});
     }
-    if (whole.status == SF_NEED && whole.status_ended == SF_FRAME)
-        round_trip(framing, stream + whole.rest + whole.ended.start, whole.ended.stop - whole.ended.start, 1);
     round_trip(framing, stream, length, 0);
     return 0;
 }
@@ -455,7 +575,8 @@ int LLVMFuzzerInitialize(int *arguments, char ***argument)
 {
     const char *folder = *arguments == 3 && !strcmp((*argument)[1], "--seeds") ? (*argument)[2] : NULL;
     static char path[4096];
-    memory = guard_make(MOST + 1024);
+    memory = guard_make(2 * MOST + 1024);
+    made = guard_make(2 * MOST + 1024);
     for (const sf_kind *const *kind = sf_kinds; *kind; kind++) {
         snprintf(path, sizeof path, "%s/%s.txt", VECTORS, (*kind)->name);
         vector_file file = read_vectors(path);

@@ -117,11 +117,11 @@ static int begin_passing(passing *state, const uint8_t *held, uint64_t size, con
     state->passed = 0;
     state->payload = NULL;
     state->size = 0;
-    if (!by || by->overlong == SF_OVERLONG_ERROR || !by->kind->skip || scan->start > size)
+    if (!by || by->overlong == SF_OVERLONG_ERROR || !by->kind->skip)
         return fail(now.stream->line, "an overlong frame that nobody skips");
     if (by->overlong == SF_OVERLONG_SKIP)
         return 1;
-    if (size - scan->start < by->max_length)
+    if (scan->start > size || size - scan->start < by->max_length)
         return fail(now.stream->line, "an overlong frame is cut off before that is here");
     state->size = by->max_length;
     state->payload = malloc(state->size + 1);

@@ -187,8 +187,8 @@ class Fixed(Kind):
 
     def scan(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
         size = end - begin
-        if self.length > self.limit and size:
-            return self.too_long(scan, self.length, 1, size, self.length, 0, self.length)
+        if self.length > self.limit:  # in a Tagged with a lower limit
+            return self.too_long(scan, self.length, 1, size, self.length, 0, self.length) if size else scan.want(1)
         if size < self.length:
             return scan.wait(size, self.length, 0, self.length)
         return scan.found(self.length, 0, self.length)
@@ -722,6 +722,15 @@ class Tagged(Kind):
             scan.seen = least
         if status == FRAME and scan.size < least:
             return scan.fail(Fault.TOO_SHORT, scan.size, least, least)
+        if status == LONG:
+            # Nor may an overlong one end, or be bad, in front of its tag.
+            trial, kind = scan.copy(), scan.by
+            assert kind is not None
+            ending = kind.skip(data, begin, begin + least - 1, False, trial)
+            if ending == FRAME:
+                return scan.fail(Fault.TOO_SHORT, trial.size, least, least)
+            if ending == FAULT:
+                return scan.fail(Fault(trial.fault), trial.number, trial.limit, least)
         return status
 
     def wrap(self, payload: bytes) -> Wrapped:
@@ -875,7 +884,7 @@ class Stuffed(Kind):
         stop = self.find(data, begin + max(scan.resume, start), begin + window) - begin
         if stop >= window:
             if size >= bound:
-                return self.too_long(scan, 0, bound, size, 0, start, start)
+                return self.too_long(scan, 0, bound, size, 0, start, 0)
             scan.resume = size
             return scan.want(self.need(data[end - 1]))
         body = bytes(data[begin + start:begin + stop])

@@ -1,0 +1,1 @@
+"""Fuzzing both wings in step: `python -m tests.fuzz`; see CONTRIBUTING.md."""

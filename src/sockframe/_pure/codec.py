@@ -565,6 +565,9 @@ class Decoder:
         if status == LONG:
             frames = self._take_many(1, TOP)
             return frames[0] if frames else None
+        if self._begin > self.buffered + SLACK:
+            self._cut_off(self._begin)
+            self._begin = 0
         return None
 
     def _take_many(self, limit: int, room: int) -> list[bytes]:

@@ -31,7 +31,7 @@ static uint64_t missing(const sf_framing *framing, uint64_t digits, uint64_t val
     for (uint64_t i = 0; i < more; i++)
         value = append_digit(value, framing->number[BASE], 0);
     more += framing->text[SEPARATOR].size - separator;
-    return value > framing->max_length ? (more ? more : 1) : more + value + framing->text[END].size;
+    return value > framing->max_length ? more : more + value + framing->text[END].size;
 }
 
 static int scan_ascii_length(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan)

@@ -16,7 +16,7 @@ static int64_t plain_size(const uint8_t *data, uint64_t size, uint64_t *place)
     uint64_t plain = 0;
     for (uint64_t at = 0; at < size; at++, plain++)
         if (data[at] == ESC && (at + 1 == size || (data[++at] != ESC_END && data[at] != ESC_ESC))) {
-            *place = at < size ? at : size - 1;
+            *place = at;
             return -1;
         }
     return (int64_t)plain;

@@ -648,7 +648,7 @@ class AsciiLength(Kind):
         more = self.width - digits if self.width else int(not digits)
         value *= self.base**more
         more += len(self.separator) - matched
-        return (more or 1) if value > self.limit else more + value + len(self.end)
+        return more if value > self.limit else more + value + len(self.end)
 
     def scan(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
         size, width, value, digits = end - begin, self.width, 0, 0

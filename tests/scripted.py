@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,7 @@ def watched(*sockets: Any) -> Iterator[None]:
         timer.join()
 
 
+@lru_cache(32)
 def noise(size: int, seed: int = 1) -> bytes:
     """Return `size` bytes in which no piece is like another."""
     words = (b"%x-" % (seed * 1_000_003 + number * 7919) for number in range(size // 6 + 1))

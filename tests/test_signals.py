@@ -1,0 +1,211 @@
+"""Signals: a handler that returns is not noticed, one that raises loses nothing, one that calls back harms nothing."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from scripted import KINDS, LIMIT, Task, noise, watched
+
+from sockframe import LengthPrefix
+
+
+class Interrupted(Exception):
+    """What a signal handler raises."""
+
+
+@contextmanager
+def handler(action: Callable[[], Any], every: float = 0.0) -> Iterator[list[int]]:
+    """Call `action` for each signal, and let one come `every` so many seconds; count them."""
+    seen: list[int] = []
+
+    def handle(number: int, frame: Any) -> None:
+        seen.append(number)
+        action()
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, every, every)
+        yield seen
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def interrupt(pause: float = 0.04) -> Task:
+    """Send this process a signal, once it waits."""
+    def send() -> None:
+        time.sleep(pause)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+
+    return Task(send)
+
+
+def slowly(sock: socket.socket, data: bytes) -> None:
+    for at in range(0, len(data), 100_000):
+        sock.sendall(data[at:at + 100_000])
+        time.sleep(0.003)
+
+
+@pytest.mark.parametrize("kind", ["pair", "own"])
+@pytest.mark.parametrize("timeout", [None, LIMIT])
+@pytest.mark.parametrize("how", ["recv", "recv_into", "recv_many"])
+def test_a_handler_that_returns_is_not_noticed_in_receiving(wing: Any, kind: str, timeout: Any, how: str) -> None:
+    payload = noise(2_000_000)
+    left, right = KINDS[kind]()
+    with left, wing.FramedSocket(right, LengthPrefix()) as conn, watched(left), handler(lambda: None, 0.005) as seen:
+        task = Task(slowly, left, len(payload).to_bytes(4, "big") + payload)
+        if how == "recv_into":
+            target = bytearray(2_000_000)
+            assert conn.recv_into(target, timeout=timeout) == len(payload)
+            assert target == payload
+        else:
+            assert (conn.recv(timeout=timeout) if how == "recv" else conn.recv_many(timeout=timeout)[0]) == payload
+        assert seen
+        task.result()
+
+
+@pytest.mark.parametrize("kind", ["pair", "own"])
+@pytest.mark.parametrize("timeout", [None, LIMIT])
+def test_a_handler_that_returns_is_not_noticed_in_sending(wing: Any, kind: str, timeout: Any) -> None:
+    payload = noise(2_000_000)
+    left, right = KINDS[kind]()
+    with right, wing.FramedSocket(left, LengthPrefix()) as conn, watched(right), handler(lambda: None, 0.005) as seen:
+        def read() -> bytes:
+            data = bytearray()
+            while len(data) < 2 * (4 + len(payload)):
+                data += right.recv(50_000)
+                time.sleep(0.001)
+            return bytes(data)
+
+        task = Task(read)
+        conn.send(payload, timeout=timeout)
+        conn.send_many([payload], timeout=timeout)
+        assert task.result() == (len(payload).to_bytes(4, "big") + payload) * 2
+        assert seen
+
+
+@pytest.mark.parametrize("kind", ["pair", "own"])
+def test_the_deadline_is_kept_through_signals(wing: Any, kind: str) -> None:
+    left, right = KINDS[kind]()
+    with left, wing.FramedSocket(right, LengthPrefix()) as conn, handler(lambda: None, 0.02) as seen:
+        begun = time.monotonic()
+        with pytest.raises(TimeoutError):
+            conn.recv(timeout=0.2)
+        assert 0.2 <= time.monotonic() - begun < 2
+        assert len(seen) >= 2
+
+
+@pytest.mark.parametrize("timeout", [None, LIMIT])
+@pytest.mark.parametrize("how", ["recv", "recv_into", "recv_many"])
+def test_a_handler_that_raises_in_any_part_of_a_frame_loses_nothing(wing: Any, timeout: Any, how: str) -> None:
+    def fail() -> None:
+        raise Interrupted
+
+    payload = noise(200_000)
+    stream = len(payload).to_bytes(4, "big") + payload + b"\0\0\0\1x"
+    target = bytearray(200_000)
+    calls = {"recv": lambda: conn.recv(timeout=timeout), "recv_many": lambda: conn.recv_many(timeout=timeout),
+             "recv_into": lambda: conn.recv_into(target, timeout=timeout)}
+    left, right = socket.socketpair()
+    left.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    with left, wing.FramedSocket(right, LengthPrefix()) as conn, watched(left), handler(fail):
+        at = 0
+        for place in (0, 2, 5, 70_000, 200_003):
+            left.sendall(stream[at:place])
+            at = place
+            task = interrupt()
+            with pytest.raises(Interrupted):
+                calls[how]()
+            task.result()
+        left.sendall(stream[at:])
+        assert conn.recv(timeout=LIMIT) == payload
+        assert conn.recv(timeout=LIMIT) == b"x"
+
+
+def test_a_handler_that_raises_in_a_send_leaves_the_rest_to_be_sent(wing: Any) -> None:
+    def fail() -> None:
+        raise Interrupted
+
+    for how in ("send", "list", "iterator"):
+        left, right = wing.pair(LengthPrefix(), SO_SNDBUF=5000)
+        payloads = [noise(100_000, 1), noise(50_000, 2)]
+        with left, right, watched(right), handler(fail):
+            task = interrupt()
+            with pytest.raises(Interrupted):
+                if how == "send":
+                    left.send(payloads[0])
+                else:
+                    left.send_many(payloads if how == "list" else iter(payloads))
+            task.result()
+            expected = payloads if how == "list" else payloads[:1]
+            assert 0 < left.unsent < sum(4 + len(payload) for payload in expected)
+            task = interrupt()
+            with pytest.raises(Interrupted):
+                left.flush()
+            task.result()
+            task = Task(left.send, b"next", timeout=LIMIT)
+            assert [right.recv(timeout=LIMIT) for _ in expected] == expected
+            assert right.recv(timeout=LIMIT) == b"next"
+            task.result()
+
+
+@pytest.mark.parametrize("kind", ["pair", "own"])
+def test_a_handler_that_calls_back_is_refused(wing: Any, kind: str) -> None:
+    left, right = (wing.FramedSocket(sock, LengthPrefix()) for sock in KINDS[kind]())
+    caught: list[str] = []
+
+    def call_back() -> None:
+        for call in (right.recv, right.recv_many, lambda: right.recv_into(bytearray(9)), lambda: next(right),
+                     right.detach):
+            with pytest.raises(RuntimeError) as error:
+                call()
+            caught.append(str(error.value))
+        right.send(b"from the handler")  # the other direction is free
+        left.send(b"an end to it")
+
+    with left, right, watched(left), handler(call_back):
+        task = interrupt()
+        assert right.recv() == b"an end to it"
+        task.result()
+        assert caught == ["FramedSocket is already at work in this call"] * 5
+        assert left.recv(timeout=LIMIT) == b"from the handler"
+
+
+@pytest.mark.parametrize("kind", ["pair", "own"])
+@pytest.mark.parametrize("timeout", [None, LIMIT])
+def test_a_handler_that_closes_ends_the_call(wing: Any, kind: str, timeout: Any) -> None:
+    for how in ("recv", "send"):
+        left, right = (wing.FramedSocket(sock, LengthPrefix()) for sock in KINDS[kind]())
+        with left, right, watched(left), handler(right.close):
+            task = interrupt()
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                right.recv(timeout=timeout) if how == "recv" else right.send(bytes(8 << 20), timeout=timeout)
+            task.result()
+            assert right.sock.fileno() == -1
+
+
+def test_a_peer_that_is_gone_is_no_signal(wing: Any) -> None:
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # it would end this process
+    try:
+        for kind in KINDS.values():
+            left, right = kind()
+            if type(left) is not socket.socket:
+                left.close()
+                right.close()
+                continue
+            with wing.FramedSocket(left, LengthPrefix()) as conn:
+                right.close()
+                with pytest.raises(ConnectionError):
+                    for _ in range(100):
+                        conn.send(bytes(1000), timeout=LIMIT)
+                with pytest.raises(ConnectionError):
+                    conn.send_many([b"x"] * 10, timeout=LIMIT)
+    finally:
+        signal.signal(signal.SIGPIPE, before)

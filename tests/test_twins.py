@@ -1,149 +1,163 @@
-"""Law 3, twins: the same calls on either wing give the same values, the same exceptions and the same state."""
+"""Both wings in step: the same calls over the same socket give the same values, errors and state."""
 
-from itertools import islice
+from __future__ import annotations
+
+import errno
+import random
+import re
+from contextlib import suppress
 from typing import Any
 
-from conftest import WINGS, load_wing
-from generate import BYTES, FRAMING_AND_PAYLOADS, FRAMINGS, outcome, payload_of, stream_of
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+import pytest
+from scripted import Bracketed, Scripted, Timed
 
-from sockframe.framings import Framing
+from sockframe import (
+    AsciiLength,
+    Cobs,
+    Delimiter,
+    Encoder,
+    FixedLength,
+    HeaderBlock,
+    LengthField,
+    LengthPrefix,
+    Lines,
+    Slip,
+    Tagged,
+    UntilClose,
+    Varint,
+)
 
-#: What is no bytes-like object, no count and no framing.
-WRONG = st.sampled_from([None, "text", 1.5, [1], memoryview(b"abcd")[::2], object])
-
-
-class Step(RuleBasedStateMachine):
-    """A decoder and an encoder of each wing, in step."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.wings = [load_wing(name) for name in WINGS]
-
-    @initialize(framing=FRAMINGS)
-    def begin(self, framing: Framing) -> None:
-        self.framing = framing
-        self.decoders = [wing.Decoder(framing) for wing in self.wings]
-        self.encoders = [wing.Encoder(framing) for wing in self.wings]
-
-    def both(self, call: Any) -> Any:
-        """Do the same with each decoder; return what the first did."""
-        first, *others = [outcome(call, decoder) for decoder in self.decoders]
-        assert all(other == first for other in others), (first, others)
-        return first
-
-    # ---- bytes in ----
-
-    @rule(data=st.data(), one_by_one=st.booleans())
-    def decode(self, data: Any, one_by_one: bool) -> None:
-        stream = data.draw(stream_of(self.framing))
-        for piece in [stream[i:i + 1] for i in range(len(stream))] if one_by_one else [stream]:
-            self.both(lambda decoder, piece=piece: decoder.decode(piece))
-
-    @rule(data=st.data())
-    def feed(self, data: Any) -> None:
-        stream = data.draw(stream_of(self.framing))
-        self.both(lambda decoder: decoder.feed(bytearray(stream)))
-
-    @rule(data=BYTES)
-    def feed_anything(self, data: bytes) -> None:
-        self.both(lambda decoder: decoder.feed(memoryview(data)))
-
-    @rule(data=st.data(), hint=st.sampled_from([-1, 0, 1, 5, 40, 70_000, 10**30]), more=st.sampled_from([0, 0, 0, 1]))
-    def update(self, data: Any, hint: int, more: int) -> None:
-        stream = data.draw(stream_of(self.framing))
-
-        def write(decoder: Any) -> int:
-            room = decoder.get_buffer(hint)
-            size = min(len(room), len(stream))
-            room[:size] = stream[:size]
-            if more:
-                decoder.next_frame()
-            decoder.buffer_updated(size)
-            return len(room)
-        self.both(write)
-
-    @rule(hint=st.sampled_from([-1, 3]))
-    def only_borrow(self, hint: int) -> None:
-        self.both(lambda decoder: len(decoder.get_buffer(hint)))
-
-    @rule(count=st.sampled_from([-1, 0, 65537 * 2, 2**63, 2**70]))
-    def only_update(self, count: int) -> None:
-        """With no byte, or more than there ever is room for."""
-        self.both(lambda decoder: decoder.buffer_updated(count))
-
-    # ---- frames out ----
-
-    @rule()
-    def next_frame(self) -> None:
-        self.both(lambda decoder: decoder.next_frame())
-
-    @rule(most=st.integers(1, 4))
-    def iterate(self, most: int) -> None:
-        self.both(lambda decoder: list(islice(iter(decoder), most)))
-
-    @rule()
-    def take_buffered(self) -> None:
-        self.both(lambda decoder: decoder.take_buffered())
-
-    @rule(sure=st.integers(0, 3))
-    def finish(self, sure: int) -> None:
-        if not sure:
-            self.both(lambda decoder: decoder.finish())
-
-    @rule(framing=FRAMINGS)
-    def switch(self, framing: Framing) -> None:
-        """Also in mid-frame, and in the middle of one that is passed over."""
-        how = self.both(lambda decoder: setattr(decoder, "framing", framing))
-        if how[0] == "gives":
-            self.framing = framing
-
-    @rule(value=WRONG)
-    def misuse(self, value: Any) -> None:
-        for call in (lambda decoder: decoder.decode(value), lambda decoder: decoder.feed(value),
-                     lambda decoder: setattr(decoder, "framing", value), lambda decoder: decoder.get_buffer(value),
-                     lambda decoder: decoder.buffer_updated(value)):
-            assert self.both(call)[0] == "raises"
-
-    # ---- payloads in ----
-
-    @rule(data=st.data(), spare=st.integers(-2, 2), offset=st.integers(-1, 3))
-    def encode(self, data: Any, spare: int, offset: int) -> None:
-        payloads = data.draw(st.lists(payload_of(self.encoders[0].framing) | BYTES, max_size=3))
-        results = []
-        for encoder in self.encoders:
-            one = [outcome(encoder.encode, payload) for payload in payloads]
-            size = len(one[0][2]) if one and one[0][0] == "gives" else 4
-            target = bytearray(max(0, size + spare + max(0, offset)))
-            into = outcome(encoder.encode_into, payloads[0], target, offset) if payloads else None
-            results.append((one, outcome(encoder.encode_many, payloads), into, target))
-        assert all(result == results[0] for result in results)
-
-    @invariant()
-    def same_state(self) -> None:
-        how, _, (_, need, *_) = self.both(lambda decoder: (decoder.framing, decoder.need, decoder.buffered,
-                                                            decoder.position, decoder.skipped))
-        assert how == "gives"
-        assert need >= 0
+FRAMINGS: list[Any] = [
+    LengthPrefix(1, max_length=40), LengthPrefix(2, "little", inclusive=True), LengthPrefix(4, max_length=90_000),
+    LengthPrefix(2, max_length=20, overlong="skip"), LengthPrefix(2, max_length=20, overlong="truncate"),
+    Lines(), Lines("crlf"), Lines(max_length=9, overlong="truncate"), Delimiter(b"ab", b"c", keep=True, tail="deliver"),
+    Delimiter(b"\n", max_length=9, overlong="skip"), FixedLength(5), FixedLength(70_000), Varint(), Cobs(), Slip(),
+    Cobs(max_length=9, overlong="skip"), AsciiLength(3), AsciiLength(separator=b":", end=b","),
+    LengthField(2, offset=1, strip=3, align=4), HeaderBlock(), UntilClose(), UntilClose(max_length=100),
+    Tagged({b"a": 3, b"b": LengthPrefix(1)}, default=Lines()), Bracketed(), Bracketed(max_length=9, overlong="skip")]
 
 
-Step.TestCase.settings = settings(max_examples=200, stateful_step_count=30)
-TestStep = Step.TestCase
+class Interrupted(Exception):
+    """What a signal handler raises."""
 
 
-@given(FRAMING_AND_PAYLOADS, st.data())
-@settings(max_examples=150)
-def test_encoders_agree(wings: Any, case: Any, data: Any) -> None:
-    framing, payloads = case
-    room = data.draw(st.integers(0, 40))
-    offset = data.draw(st.integers(-2, 5))
-    results = []
-    for wing in wings:
-        encoder, target = wing.Encoder(framing), bytearray(b"\xaa" * room)
-        results.append([outcome(encoder.encode_many, payloads), outcome(encoder.encode_many, iter(payloads)),
-                        *(outcome(encoder.encode, payload) for payload in payloads),
-                        *((outcome(encoder.encode_into, payload, target, offset), bytes(target))
-                          for payload in payloads)])
-    assert all(result == results[0] for result in results)
+def some_payload(chance: random.Random) -> bytes:
+    size = chance.choice([0, 1, 3, 5, 9, 10, 30, 200, 2040, 2060, 17_000, 70_000, 100_000])
+    return bytes(chance.choice(b"ab\n\r\0|c<>:,0123") for _ in range(min(size, 30))) + bytes(max(0, size - 30))
+
+
+def some_stream(chance: random.Random, framing: Any) -> bytes:
+    """Return frames of the framing, perhaps with noise between, perhaps cut off."""
+    encoder, stream = Encoder(framing), bytearray()
+    for _ in range(chance.randrange(8)):
+        with suppress(ValueError):
+            stream += encoder.encode(some_payload(chance))
+    if chance.random() < 0.2:
+        stream += some_payload(chance)
+    return bytes(stream[:chance.randrange(len(stream) + 1)] if chance.random() < 0.4 else stream)
+
+
+#: What a socket does now and then instead of what it should.
+EVENTS: list[Any] = [
+    BlockingIOError(), TimeoutError(), Interrupted(), ConnectionResetError(errno.ECONNRESET, "reset"), None,
+    TimeoutError(errno.ETIMEDOUT, "dead"), OSError(errno.ENOBUFS, "none"), 5, "text"]
+
+
+def sockets(chance: random.Random, framing: Any) -> list[Timed]:
+    """Return two sockets that do the same."""
+    stream = some_stream(chance, framing)
+    size = len(stream)
+    cuts = [chance.randrange(size + 1) for _ in range(chance.randrange(10))]
+    events = {chance.randrange(size + 1): [chance.choice(EVENTS)] * chance.randrange(3)
+              for _ in range(chance.randrange(6))}
+    takes = [chance.choice([chance.randrange(1, 10), 10_000, 100_000, lambda: None, 0, *EVENTS[:4]])
+             for _ in range(chance.randrange(15))]
+    timeout = chance.choice([None, None, 0.0, 60.0])
+    return [Timed(stream, cuts=cuts, events=events, takes=takes, timeout=timeout) for _ in range(2)]
+
+
+def some_call(chance: random.Random) -> tuple[str, list[Any], dict[str, Any]]:
+    """Return a method's name and its arguments."""
+    how: dict[str, Any] = {"timeout": 0} if chance.random() < 0.2 else {}
+    other = chance.choice([FixedLength(3), Lines(), LengthPrefix(1), chance.choice(FRAMINGS)])
+    name = chance.choice(["recv", "recv", "recv_into", "recv_into", "recv_many", "next", "send", "send", "send_many",
+                          "send_iterator", "flush", "framing", "unsent", "closed", "detach", "close", "gettimeout"])
+    if name in ("detach", "close", "framing") and chance.random() < 0.8:
+        name = "recv"
+    if name == "recv":
+        return name, [other] if chance.random() < 0.1 else [], how
+    if name == "recv_into":
+        return name, [chance.choice([0, 1, 9, 100, 100_000]), *([other] if chance.random() < 0.1 else [])], how
+    if name == "recv_many":
+        return name, [chance.choice([1, 2, 5, 1024, 0])], how
+    if name == "send":
+        return name, [some_payload(chance)], how
+    if name in ("send_many", "send_iterator"):
+        return name, [[some_payload(chance) for _ in range(chance.randrange(6))]], how
+    return name, [other] if name == "framing" else [], how if name == "flush" else {}
+
+
+def call(conn: Any, name: str, arguments: list[Any], how: dict[str, Any]) -> Any:
+    """Make a call; return all that it gives, as values that can be compared."""
+    if name in ("unsent", "closed"):
+        return getattr(conn, name)
+    if name == "next":
+        return next(conn, "the end")
+    if name == "framing":
+        conn.framing = arguments[0]
+        return conn.framing
+    if name == "recv_into":
+        target = bytearray(b"\xaa" * arguments[0])
+        size = conn.recv_into(target, *arguments[1:], **how)
+        return bytes(target[:size]), target[size:] == b"\xaa" * (len(target) - size)
+    if name == "send_iterator":
+        return conn.send_many(iter(arguments[0]), **how)
+    answer = getattr(conn, name)(*arguments, **how)
+    # How far ahead of the frames it receives is a wing's own affair.
+    return answer[1] + answer[0].stream[answer[0].at:] if name == "detach" else answer
+
+
+def attempt(conn: Any, step: tuple[str, list[Any], dict[str, Any]]) -> Any:
+    """Make a call; return what it gives, or all that its error says, and the state after it."""
+    try:
+        result = call(conn, *step)
+    except Exception as error:
+        text = re.sub(r"recv\(\d+\)", "recv(...)", str(error))
+        result = type(error), text, vars(error), getattr(error, "errno", None)
+    return result, conn.unsent, conn.closed
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_same_calls_give_the_same(wings: list[Any], seed: int) -> None:
+    chance = random.Random(seed)
+    for _ in range(60):
+        framing = chance.choice(FRAMINGS)
+        pair = sockets(chance, framing)
+        steps = [some_call(chance) for _ in range(chance.randrange(1, 25))]
+        one, *others = [wing.FramedSocket(sock, framing) for wing, sock in zip(wings, pair, strict=False)]
+        for number, step in enumerate(steps):
+            expected = attempt(one, step)
+            for other in others:
+                assert attempt(other, step) == expected, (framing, steps[:number + 1])
+        for sock in pair[1:len(wings)]:
+            assert sock.sent == pair[0].sent
+            assert bool(sock.closed) == bool(pair[0].closed)
+
+
+def test_what_is_sent_is_the_same_whole_frames(wings: list[Any]) -> None:
+    for seed in range(60):
+        chance = random.Random(seed)
+        framing = chance.choice(FRAMINGS)
+        payloads = [some_payload(chance) for _ in range(6)]
+        sent = []
+        for wing in wings:
+            good = []
+            for payload in payloads:
+                conn = wing.FramedSocket(Scripted(), framing)
+                if attempt(conn, ("send", [payload], {}))[0] is None:
+                    good.append(payload)
+                    assert conn.sock.sent == Encoder(framing).encode(payload)
+            conn = wing.FramedSocket(Scripted(takes=[1, 2, 3] * 5), framing)
+            result = attempt(conn, ("send_many", [good], {}))
+            sent.append((good, result, conn.sock.sent))
+        assert all(item == sent[0] for item in sent)

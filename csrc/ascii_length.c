@@ -90,11 +90,9 @@ static int wrap_ascii_length(const sf_framing *framing, const uint8_t *payload, 
         digits[count++] = '0';
     for (uint64_t i = 0; i < count; i++)
         out->header[i] = digits[count - 1 - i];
-    if (separator->size)
-        memcpy(out->header + count, separator->data, separator->size);
+    sf_copy(out->header + count, separator->data, separator->size);
     out->header_size = (uint32_t)(count + separator->size);
-    if (end->size)
-        memcpy(out->trailer, end->data, end->size);
+    sf_copy(out->trailer, end->data, end->size);
     out->trailer_size = (uint32_t)end->size;
     return 0;
 }

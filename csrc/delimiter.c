@@ -20,7 +20,7 @@ static uint64_t ending(const sf_framing *framing, const uint8_t *data, uint64_t 
     uint64_t most = 0;
     for (size_t i = 0; i < framing->texts; i++) {
         const sf_text *text = &framing->text[i];
-        if (text->size > most && text->size <= end && !memcmp(data + end - text->size, text->data, text->size))
+        if (text->size > most && text->size <= end && sf_equal(data + end - text->size, text->data, text->size))
             most = text->size;
     }
     return most;
@@ -118,13 +118,12 @@ static int wrap_delimiter(const sf_framing *framing, const uint8_t *payload, uin
     /* The end of the payload and the delimiter together must not make an earlier or a longer one. */
     uint8_t seam[2 * SF_TEXT_MAX];
     uint64_t before = size < SF_TEXT_MAX ? size : SF_TEXT_MAX;
-    if (before)
-        memcpy(seam, payload + size - before, before);
-    memcpy(seam + before, first->data, first->size);
+    sf_copy(seam, payload + size - before, before);
+    sf_copy(seam + before, first->data, first->size);
     end = find_end(framing, seam, before, before + first->size, &taken);
     if (end != before + first->size || taken != first->size)
         return sf_refuse(out, SF_WRAP_DELIMITER, size - before + end - taken, 0);
-    memcpy(out->trailer, first->data, first->size);
+    sf_copy(out->trailer, first->data, first->size);
     out->trailer_size = (uint32_t)first->size;
     return 0;
 }

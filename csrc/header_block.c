@@ -117,11 +117,11 @@ static int wrap_header_block(const sf_framing *framing, const uint8_t *payload, 
             largest = largest * 10 + 9;
         return sf_refuse(out, SF_WRAP_CAPACITY, size, largest);
     }
-    memcpy(out->header, field->data, field->size);
+    sf_copy(out->header, field->data, field->size);
     memcpy(out->header + at, ": ", 2);
     for (at += 2; count; at++)
         out->header[at] = digits[--count];
-    memcpy(out->header + at, separator->data, separator->size);
+    sf_copy(out->header + at, separator->data, separator->size);
     out->header_size = (uint32_t)(at + separator->size);
     return 0;
 }

@@ -6,6 +6,19 @@
 
 #include "sockframe.h"
 
+/* Copy and compare `size` bytes, none of which need be there where it is 0: of what is in memory a size fits
+ * size_t, also where that has 32 bits. */
+static inline void sf_copy(uint8_t *to, const uint8_t *from, uint64_t size)
+{
+    if (size)
+        memcpy(to, from, (size_t)size);
+}
+
+static inline int sf_equal(const uint8_t *one, const uint8_t *other, uint64_t size)
+{
+    return !size || !memcmp(one, other, (size_t)size);
+}
+
 static inline int sf_found(sf_scan *scan, uint64_t size, uint64_t start, uint64_t stop)
 {
     scan->size = size;
@@ -92,7 +105,7 @@ static inline uint64_t sf_find_end(const sf_text *text, const uint8_t *data, uin
         if (!hit)
             return 0;
         from = (uint64_t)(hit - data) + 1;
-        if (from >= text->size && !memcmp(data + from - text->size, text->data, text->size))
+        if (from >= text->size && sf_equal(data + from - text->size, text->data, text->size))
             return from;
     }
     return 0;
@@ -119,7 +132,7 @@ static inline uint64_t sf_leading(int fill, const uint8_t *data, uint64_t resume
 static inline uint64_t sf_missing(const sf_text *text, const uint8_t *data, uint64_t size)
 {
     uint64_t part = text->size - 1 < size ? text->size - 1 : size;
-    while (part && memcmp(data + size - part, text->data, part))
+    while (!sf_equal(data + size - part, text->data, part))
         part--;
     return text->size - part;
 }

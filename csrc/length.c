@@ -36,8 +36,7 @@ static int scan_length_prefix(const sf_framing *framing, const uint8_t *data, ui
     if (size < header) {
         /* With zeros for what is missing, the length is the least that it can still be. */
         uint8_t start[8] = {0};
-        if (size)
-            memcpy(start, data, size);
+        sf_copy(start, data, size);
         length = read_number(start, header, little);
         length = length > least ? length - least : 0;
         return sf_want(scan, header - size + (length > framing->max_length ? 0 : length));
@@ -139,8 +138,7 @@ static int scan_length_field(const sf_framing *framing, const uint8_t *data, uin
     if (size < header) {
         /* With zeros for what is missing, the length is the least that it can still be. */
         uint8_t start[SF_HEADER_MAX] = {0};
-        if (size)
-            memcpy(start, data, size);
+        sf_copy(start, data, size);
         whole = frame_size(framing, start);
         if (whole < least)
             whole = least;
@@ -187,7 +185,7 @@ static int wrap_length_field(const sf_framing *framing, const uint8_t *payload, 
     out->header_size = (uint32_t)(header > strip ? header : strip);
     memset(out->header, 0, out->header_size);
     if (delivered) {
-        memcpy(out->header + strip, payload, delivered);
+        sf_copy(out->header + strip, payload, delivered);
         out->replaced = delivered;
         field = read_field(framing, out->header);
         if ((field & mask) && (field & mask) != value << number[SHIFT])
@@ -197,9 +195,8 @@ static int wrap_length_field(const sf_framing *framing, const uint8_t *payload, 
     }
     write_number(out->header + number[OFFSET], number[FIELD], (int)number[LITTLE],
                  (field & ~mask) | value << number[SHIFT]);
-    if (end->size)
-        memcpy(out->trailer, end->data, end->size);
-    memset(out->trailer + end->size, 0, padding(framing, whole));
+    sf_copy(out->trailer, end->data, end->size);
+    memset(out->trailer + end->size, 0, (size_t)padding(framing, whole));
     out->trailer_size = (uint32_t)(end->size + padding(framing, whole));
     return 0;
 }

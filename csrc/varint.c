@@ -72,7 +72,7 @@ static int wrap_varint(const sf_framing *framing, const uint8_t *payload, uint64
     uint8_t field[10];
     if (size > framing->max_length)
         return sf_refuse(out, SF_WRAP_TOO_LONG, size, framing->max_length);
-    memset(out->header, 0, strip);
+    memset(out->header, 0, (size_t)strip);
     out->header_size = (uint32_t)strip;
     if (!number[STRIP_ALL]) {
         if (size <= before)
@@ -84,7 +84,7 @@ static int wrap_varint(const sf_framing *framing, const uint8_t *payload, uint64
             return 0;
         }
         body = size - before - 1;
-        memcpy(out->header + strip, payload, before);
+        sf_copy(out->header + strip, payload, before);
         out->replaced = before + 1;
     }
     bytes = write_varint(field, body);
@@ -92,7 +92,7 @@ static int wrap_varint(const sf_framing *framing, const uint8_t *payload, uint64
         return sf_refuse(out, SF_WRAP_CAPACITY, body, (UINT64_C(1) << (7 * number[MAX_BYTES])) - 1);
     if (!number[STRIP_ALL] && before + bytes + body > framing->max_length)
         return sf_refuse(out, SF_WRAP_TOO_LONG, before + bytes + body, framing->max_length);
-    memcpy(out->header + number[OFFSET], field, bytes);
+    sf_copy(out->header + number[OFFSET], field, bytes);
     out->header_size = (uint32_t)(number[OFFSET] + bytes);
     return 0;
 }

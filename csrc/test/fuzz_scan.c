@@ -81,7 +81,7 @@ static void take_text(uint64_t least, uint8_t first)
 
 static int starts(const sf_text *one, const sf_text *other)
 {
-    return one->size <= other->size && !memcmp(one->data, other->data, one->size);
+    return one->size <= other->size && !memcmp(one->data, other->data, (size_t)one->size);
 }
 
 static void take_delimiters(sf_framing *framing)
@@ -154,7 +154,8 @@ static void take_header_block(sf_framing *framing)
     take_text(1, take() & 1 ? 'a' : '\n'); /* which is followed by \v and \f */
     if (take() & 1) {
         static const uint8_t lines[] = "\r\n\r\n";
-        memcpy(letters[texts - 1], lines, text[texts - 1].size = 4);
+        memcpy(letters[texts - 1], lines, 4);
+        text[texts - 1].size = 4;
     }
     framing->texts = 2;
 }
@@ -470,7 +471,7 @@ static uint64_t wrap(const sf_framing *framing, const uint8_t *payload, uint64_t
     }
     memcpy(wire, out->header, out->header_size);
     if (rest)
-        memcpy(wire + out->header_size, body, rest);
+        memcpy(wire + out->header_size, body, (size_t)rest);
     memcpy(wire + out->header_size + rest, out->trailer, out->trailer_size);
     return out->header_size + rest + out->trailer_size;
 }
@@ -504,13 +505,13 @@ static void round_trip(const sf_framing *framing, const uint8_t *payload, uint64
     CHECK(fresh_scan(framing, held, length, out.last, &scan, &overlong) == SF_FRAME);
     CHECK(scan.size == length && !overlong);
     uint64_t got = scan.plain;
-    memcpy(back, payload_of(held, scan.start, scan.stop, got, scan.by), got);
-    if (got == size && (!size || !memcmp(back, payload, size)))
+    memcpy(back, payload_of(held, scan.start, scan.stop, got, scan.by), (size_t)got);
+    if (got == size && (!size || !memcmp(back, payload, (size_t)size)))
         return;
     CHECK(!received && out.replaced);
     sf_wrapped second;
     CHECK(wrap(framing, back, got, again, &second) == length);
-    CHECK(!memcmp(again, wire, length));
+    CHECK(!memcmp(again, wire, (size_t)length));
 }
 
 static void round_trip_frame(const sf_framing *framing, const uint8_t *stream, const found *frame)
@@ -521,7 +522,7 @@ static void round_trip_frame(const sf_framing *framing, const uint8_t *stream, c
         round_trip(framing, data + frame->start, frame->overlong->max_length, 0);
     if (frame->overlong)
         return;
-    memcpy(payload, payload_of(data, frame->start, frame->stop, frame->plain, frame->by), frame->plain);
+    memcpy(payload, payload_of(data, frame->start, frame->stop, frame->plain, frame->by), (size_t)frame->plain);
     round_trip(framing, payload, frame->plain, 1);
 }
 

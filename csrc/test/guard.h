@@ -28,14 +28,14 @@ static inline const uint8_t *guard_end(const guard *memory, const uint8_t *data,
 {
     uint8_t *place = memory->low + memory->room - size;
     if (size)
-        memcpy(place, data, size);
+        memcpy(place, data, (size_t)size);
     return place;
 }
 
 static inline const uint8_t *guard_start(const guard *memory, const uint8_t *data, uint64_t size)
 {
     if (size)
-        memcpy(memory->low, data, size);
+        memcpy(memory->low, data, (size_t)size);
     return memory->low;
 }
 

@@ -58,7 +58,7 @@ static int fail(int line, const char *format, ...)
 
 static int same(const uint8_t *data, uint64_t size, bytes expected)
 {
-    return size == expected.size && (!size || !memcmp(data, expected.data, size));
+    return size == expected.size && (!size || !memcmp(data, expected.data, expected.size));
 }
 
 static const uint8_t *place(const uint8_t *data, uint64_t size, int behind)
@@ -124,11 +124,11 @@ static int begin_passing(passing *state, const uint8_t *held, uint64_t size, con
     if (scan->start > size || size - scan->start < by->max_length)
         return fail(now.stream->line, "an overlong frame is cut off before that is here");
     state->size = by->max_length;
-    state->payload = malloc(state->size + 1);
+    state->payload = malloc((size_t)state->size + 1);
     if (!state->payload)
         return fail(now.stream->line, "out of memory");
     if (state->size)
-        memcpy(state->payload, held + scan->start, state->size);
+        memcpy(state->payload, held + scan->start, (size_t)state->size);
     return 1;
 }
 
@@ -441,11 +441,11 @@ static int read_trailing(void)
     static const size_t sizes[] = {1, 3, 9, 5, 8};
     const stream_case *stream = now.stream;
     uint64_t size = stream->fault.fault ? stream->data.size : stream->good;
-    uint8_t *data = malloc(size + 16);
+    uint8_t *data = malloc((size_t)size + 16);
     int fine = data != NULL;
     for (size_t i = 0; fine && i < sizeof sizes / sizeof *sizes; i++) {
         if (size)
-            memcpy(data, stream->data.data, size);
+            memcpy(data, stream->data.data, (size_t)size);
         memcpy(data + size, behind[i], sizes[i]);
         fine = read_at(data, size + sizes[i], 0, 1) && read_at(data, size + sizes[i], size, 1);
     }
@@ -490,13 +490,13 @@ static int wrap(int line, bytes payload, int behind, bytes *wire, sf_wrapped *ou
         fail(line, "the body is not the rest of the payload");
         return -1;
     }
-    wire->size = out->header_size + out->body_size + out->trailer_size;
+    wire->size = (size_t)(out->header_size + out->body_size + out->trailer_size);
     wire->data = malloc(wire->size + 1);
     if (!wire->data)
         return -1;
     memcpy(wire->data, out->header, out->header_size);
     if (out->body_size)
-        memcpy(wire->data + out->header_size, body, out->body_size);
+        memcpy(wire->data + out->header_size, body, (size_t)out->body_size);
     memcpy(wire->data + out->header_size + out->body_size, out->trailer, out->trailer_size);
     return 1;
 }

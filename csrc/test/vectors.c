@@ -147,7 +147,7 @@ static bytes take_bytes(void)
             do
                 term[size++] = take_hex();
             while (hex_digit(*here.at) >= 0);
-        uint64_t times = skip("*") ? take_number() : 1;
+        size_t times = skip("*") ? (size_t)take_number() : 1;
         uint8_t *joined = keep(all.size + size * times + 1);
         if (all.size)
             memcpy(joined, all.data, all.size);

@@ -7,7 +7,7 @@
 
 #include "../sockframe.h"
 
-typedef struct { uint8_t *data; uint64_t size; } bytes;
+typedef struct { uint8_t *data; size_t size; } bytes;
 
 typedef struct { int fault; uint64_t number, limit, seen; } wrong; /* fault: SF_NONE where there is none */
 

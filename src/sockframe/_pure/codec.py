@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from operator import index
 from typing import TYPE_CHECKING, Any, NoReturn, final
 
 from .. import errors
 from ..errors import CONTEXT, Fault
 from ..framings import Framing
-from .kinds import FAULT, FRAME, LONG, NEED, TOP, Data, Kind, Long, Own, Refusal, Scan, Wrapped, kind_of
+from .kinds import FAULT, FRAME, LONG, NEED, Data, Kind, Long, Own, Refusal, Scan, Wrapped, kind_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -48,8 +49,6 @@ def hold_writable(value: Any, what: str) -> memoryview:
         raise errors.not_contiguous_error(what)
     if view.readonly:
         raise errors.read_only_error(what)
-    if not view.nbytes:
-        return memoryview(bytearray())  # without a byte, a view of any shape is as good, but can't be cast
     if view.format == "B" and view.ndim == 1:
         return view
     return view.cast("B") if view.nbytes else memoryview(bytearray())
@@ -379,12 +378,10 @@ class Decoder:
 
     def _await_more(self, scan: Scan, held: int) -> None:
         """Note what a scan of an unfinished frame found. Another one is of use once `least` bytes are here: a
-        fault may show with any byte, but in the payload of a frame of known size."""
+        fault may show with any byte, but where the scan says otherwise."""
         self._resume = scan.resume
         self._whole = scan.size
-        self._least = held + (scan.need if isinstance(self._kind, Own) else 1)
-        if scan.size:
-            self._least = max(self._least, min(scan.stop + 1, scan.size))
+        self._least = max(held + (scan.need if isinstance(self._kind, Own) else 1), scan.quiet)
 
     def _look(self, scan: Scan) -> int:
         """Look for the next frame in what is held."""
@@ -452,6 +449,7 @@ class Decoder:
         and where what is not done with begins. What is known of the first frame, and of the one that is
         not whole at last, is in the decoder."""
         end = len(data)
+        frames = self._kind.frames
         while len(out) < limit:
             if self._long is not None:
                 status = self._pass_long(data, at, end, False, out, scan)
@@ -467,7 +465,7 @@ class Decoder:
                 return NEED, at
             scan.resume = self._resume
             if not self._kind.own:
-                begin, at = at, self._kind.frames(data, at, out, scan, limit - len(out))
+                begin, at = at, frames(data, at, out, scan, limit - len(out))
                 if at > begin:
                     self._resume = self._least = self._whole = 0
                 if at == end or len(out) >= limit:
@@ -481,6 +479,8 @@ class Decoder:
             elif status == LONG:
                 self._begin_long(scan, data, at)
                 self._resume = self._least = self._whole = 0
+                # Where one frame is overlong, many may be: do not split what is left anew for each of them.
+                frames = partial(Kind.frames, self._kind)
             else:
                 if status == NEED:
                     self._await_more(scan, end - at)
@@ -563,7 +563,7 @@ class Decoder:
             self._record(scan, self._store, self._begin, self._at)
             self._check()
         if status == LONG:
-            frames = self._take_many(1, TOP)
+            frames = self._take_many(1, SLACK)
             return frames[0] if frames else None
         if self._begin > self.buffered + SLACK:
             self._cut_off(self._begin)
@@ -588,7 +588,7 @@ class Decoder:
         try:
             data = bytes(self._store[self._begin:self._begin + room])
             status, used = self._harvest(data, 0, limit, out, scan)
-            while status == NEED and used < room < self.buffered:
+            while status == NEED and (used < room or limit == 1) and room < self.buffered:
                 # The frame that `room` cuts is the last one.
                 room = min(self.buffered, 2 * room)
                 data = bytes(self._store[self._begin:self._begin + room])

@@ -145,6 +145,7 @@ class Methods:
         """Return method(argument), given no longer than the deadline; its None, EAGAIN and TLS's wants
         become `BlockingIOError`, its timeout ours."""
         while True:
+            answer = None
             with self._lock:
                 if not self._deadlines:
                     self._own = self._now = socket_timeout(self._sock)
@@ -165,12 +166,21 @@ class Methods:
                 if isinstance(error, TimeoutError) and alone and begun == self._begun:
                     raise passed_error(deadline, "the socket is not ready") from None
             finally:
-                with self._lock:
-                    self._deadlines.remove(deadline)
-                    with suppress(OSError):
-                        self._lend()
+                try:
+                    self._give_back(deadline)
+                except BaseException:
+                    if answer is not None:
+                        close(self._sock)  # what it gave or took is not known, and without it the stream is lost
+                    raise
             if (alone and begun == self._begun) or monotonic_ns() >= deadline:
                 raise not_ready_error(deadline)
+
+    def _give_back(self, deadline: int) -> None:
+        """End a call: the timeout is that of the others, or the socket's own."""
+        with self._lock:
+            self._deadlines.remove(deadline)
+            with suppress(OSError):
+                self._lend()
 
     def _lend(self) -> None:
         """Set the timeout for the calls at work, or the socket's own."""

@@ -55,8 +55,7 @@ cdef class Connection:
     cdef int end(self) except -1
     cdef bytes receive_frame(self, Plan plan, int64_t deadline)
     cdef list receive_frames(self, Py_ssize_t limit, int64_t deadline)
-    cdef Py_ssize_t receive_frame_into(self, uint8_t *target, Py_ssize_t room, Plan plan,
-                                       int64_t deadline) except -1
+    cdef object receive_frame_into(self, uint8_t *target, Py_ssize_t room, Plan plan, int64_t deadline)
     cdef bint known(self, sf_scan *scan) except -1
     cdef bint straight(self, sf_scan *scan, Py_ssize_t least) noexcept
     cdef int receive_straight(self, sf_scan *scan, uint8_t *target, int64_t deadline) except -1
@@ -70,7 +69,7 @@ cdef class Connection:
     cdef int send_tail(self, int64_t deadline) except -1
     cdef int send_frame(self, Py_buffer *view, int64_t deadline) except -1
     cdef int check_payloads(self, tuple payloads) except -1
-    cdef int send_frames(self, object source, bint whole, int64_t deadline) except -1
+    cdef int send_frames(self, object source, tuple whole, int64_t deadline) except -1
     cdef Py_ssize_t send_batch(self, object source, Py_ssize_t at, uint8_t *buffer, bint taken,
                                int64_t deadline) except -1
-    cdef int take_rest(self, object source) except -1
+    cdef int take_rest(self, object source, tuple whole, Py_ssize_t at) except -1

@@ -230,9 +230,9 @@ cdef class Connection:
             if isinstance(payloads, (list, tuple)):
                 payloads = tuple(payloads)
                 self.check_payloads(payloads)
-                self.send_frames(iter(payloads), True, deadline)
+                self.send_frames(iter(payloads), payloads, deadline)
             else:
-                self.send_frames(iter(payloads), False, deadline)
+                self.send_frames(iter(payloads), None, deadline)
         finally:
             self.leave(&self.writer, self.writing)
 
@@ -470,13 +470,13 @@ cdef class Connection:
             if not self.fill(deadline):
                 self.end()
 
-    cdef Py_ssize_t receive_frame_into(self, uint8_t *target, Py_ssize_t room, Plan plan,
-                                       int64_t deadline) except -1:
-        """Receive the next payload to where the caller wants it."""
+    cdef object receive_frame_into(self, uint8_t *target, Py_ssize_t room, Plan plan, int64_t deadline):
+        """Receive the next payload to where the caller wants it; the answer is made before the frame is taken."""
         cdef Decoder decoder = self.decoder
         cdef sf_scan scan
         cdef Py_ssize_t size
         cdef bytes frame
+        cdef object answer
         cdef bint stuffed
         cdef int status
         self.use(plan)
@@ -487,9 +487,10 @@ cdef class Connection:
                 size = PyBytes_GET_SIZE(frame)
                 if size > room:
                     raise errors.too_small_error(size, room)
+                answer = size
                 memcpy(target, PyBytes_AS_STRING(frame), size)
                 self.rest.pop(0)
-                return size
+                return answer
             decoder.check()
             status = SF_LONG if decoder.long is not None else decoder.look(&scan)
             if status == SF_FAULT:
@@ -505,17 +506,18 @@ cdef class Connection:
                 size = scan.plain if stuffed else scan.stop - scan.start
                 if size > room:
                     raise errors.too_small_error(size, room)
+                answer = size
                 if status == SF_FRAME:
                     if stuffed:
                         sf_unstuff(&scan, decoder.start(), target)
                     else:
                         memcpy(target, decoder.start() + scan.start, size)
                     decoder.skip(scan.size)
-                    return size
+                    return answer
                 if self.straight(&scan, SMALL):
                     self.receive_straight(&scan, target, deadline)
                     if not decoder.ended:
-                        return size
+                        return answer
                     continue
             if decoder.ended:
                 raise errors.end_of_stream(decoder.at)
@@ -738,8 +740,8 @@ cdef class Connection:
                 PyErr_CheckSignals()
         return 0
 
-    cdef int send_frames(self, object source, bint whole, int64_t deadline) except -1:
-        """Send the frames of an iterator's payloads; `whole`: once a byte was sent, all are taken."""
+    cdef int send_frames(self, object source, tuple whole, int64_t deadline) except -1:
+        """Send the frames of an iterator's payloads; of a `whole` tuple, once a byte was sent, all are taken."""
         cdef uint8_t *buffer
         cdef Py_ssize_t at = 0, count
         cdef bint begun = False
@@ -748,20 +750,21 @@ cdef class Connection:
         if buffer == NULL:
             raise MemoryError
         try:
-            while True:
+            while whole is None or at < len(whole):
                 self.send_tail(deadline)
                 PyErr_CheckSignals()
-                count = self.send_batch(source, at, buffer, not whole or begun, deadline)
+                count = self.send_batch(source, at, buffer, whole is None or begun, deadline)
                 if not count:
                     return 0
                 at += count
                 begun = True
-                if whole and self.tail is not None:
-                    self.take_rest(source)
+                if whole is not None and self.tail is not None:
+                    self.take_rest(source, whole, at)
                     return 0
+            return 0
         except BaseException:
-            if whole and self.tail is not None and not self.shut:
-                self.take_rest(source)
+            if whole is not None and (begun or self.tail is not None) and not self.shut:
+                self.take_rest(source, whole, at)
             raise
         finally:
             PyMem_Free(buffer)
@@ -807,13 +810,17 @@ cdef class Connection:
             raise broken
         return frames
 
-    cdef int take_rest(self, object source) except -1:
-        """Put the frames that are left of a list behind the tail."""
+    cdef int take_rest(self, object source, tuple whole, Py_ssize_t at) except -1:
+        """Put the frames that are left of a list behind the tail: what was pulled is there, or was sent up to `at`."""
         cdef sf_wrapped wrapped
         cdef Py_buffer view
-        cdef list parts
+        cdef list parts = None
         try:
-            parts = [self.tail[self.tail_at:]]
+            if self.tail is not None:
+                parts = [self.tail[self.tail_at:]]
+            else:
+                parts = []
+                source = whole[at:]
             for item in source:
                 wrapped.object = NULL
                 hold(item, &view, "payload", False)

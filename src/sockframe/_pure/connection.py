@@ -190,9 +190,10 @@ class Connection:
         try:
             self._enter(self._writing, deadline)
             if isinstance(payloads, (list, tuple)):
-                self._send_frames(iter(self._check_payloads(tuple(payloads))), True, deadline)
+                checked = self._check_payloads(tuple(payloads))
+                self._send_frames(iter(checked), checked, deadline)
             else:
-                self._send_frames(iter(payloads), False, deadline)
+                self._send_frames(iter(payloads), None, deadline)
         finally:
             self._leave(self._writing)
 
@@ -553,26 +554,26 @@ class Connection:
             checked.append((payload, wrapped))
         return checked
 
-    def _send_frames(self, source: Iterator[Any], whole: bool, deadline: int) -> None:
-        """Send the frames of an iterator's payloads; `whole`: they are checked, and once a byte was sent,
-        all are taken."""
+    def _send_frames(self, source: Iterator[Any], whole: list[Any] | None, deadline: int) -> None:
+        """Send the frames of an iterator's payloads; of a `whole` list, which is checked, once a byte was
+        sent, all are taken."""
         at = 0
         begun = False
         self._send_tail(deadline)
         try:
-            while True:
+            while whole is None or at < len(whole):
                 self._send_tail(deadline)
-                count = self._send_batch(source, at, whole, not whole or begun, deadline)
+                count = self._send_batch(source, at, whole is not None, whole is None or begun, deadline)
                 if not count:
                     return
                 at += count
                 begun = True
-                if whole and self._tail:
-                    self._take_rest(source)
+                if whole is not None and self._tail:
+                    self._take_rest(source, whole, at)
                     return
         except BaseException:
-            if whole and self._tail and not self._shut:
-                self._take_rest(source)
+            if whole is not None and (begun or self._tail) and not self._shut:
+                self._take_rest(source, whole, at)
             raise
 
     def _send_batch(self, source: Iterator[Any], at: int, checked: bool, taken: bool, deadline: int) -> int:
@@ -609,11 +610,11 @@ class Connection:
             raise broken
         return frames
 
-    def _take_rest(self, source: Iterator[tuple[bytes, Wrapped]]) -> None:
-        """Put the frames that are left of a list behind the tail."""
+    def _take_rest(self, source: Iterator[tuple[bytes, Wrapped]], whole: list[Any], at: int) -> None:
+        """Put the frames that are left of a list behind the tail: what was pulled is there, or was sent up to `at`."""
         try:
             parts = [self._tail[self._tail_at:]]
-            for payload, wrapped in source:
+            for payload, wrapped in source if self._tail else whole[at:]:
                 parts.append(join_frame(wrapped, payload))
                 self._last = wrapped.last
             self._tail, self._tail_at = b"".join(parts), 0

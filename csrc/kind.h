@@ -34,6 +34,7 @@ static inline int sf_want(sf_scan *scan, uint64_t need)
 {
     scan->need = need;
     scan->size = 0;
+    scan->quiet = 0;
     return SF_NEED;
 }
 
@@ -42,6 +43,7 @@ static inline int sf_await(sf_scan *scan, uint64_t have, uint64_t size, uint64_t
 {
     (void)sf_found(scan, size, start, stop);
     scan->need = size - have;
+    scan->quiet = stop < size ? stop + 1 : size;
     return SF_NEED;
 }
 
@@ -61,8 +63,11 @@ static inline int sf_too_long(const sf_framing *framing, sf_scan *scan, uint64_t
 {
     if (framing->overlong == SF_OVERLONG_ERROR || size == UINT64_MAX)
         return sf_fail(scan, SF_TOO_LONG, length, framing->max_length, seen);
-    if (framing->overlong == SF_OVERLONG_TRUNCATE && have < start + framing->max_length)
-        return sf_want(scan, start + framing->max_length - have);
+    if (framing->overlong == SF_OVERLONG_TRUNCATE && have < start + framing->max_length) {
+        (void)sf_want(scan, start + framing->max_length - have);
+        scan->quiet = start + framing->max_length;
+        return SF_NEED;
+    }
     scan->size = size;
     scan->start = start;
     scan->by = framing;

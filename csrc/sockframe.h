@@ -19,8 +19,8 @@
  *     case SF_ERROR:  only from a kind that its user added: it has failed for reasons of its own
  *     }
  *
- * So many bytes are missing for a frame; a fault can show with any byte that comes, but where scan.size
- * is known only behind the payload, from byte scan.stop on.
+ * So many bytes are missing for a frame; a fault can show with any byte that comes, but where scan.quiet
+ * says otherwise: another scan is of use only then.
  */
 #ifndef SOCKFRAME_H
 #define SOCKFRAME_H
@@ -101,6 +101,7 @@ typedef struct {
     uint64_t start, stop;  /* out: the payload in it; SF_NEED: where size is known */
     uint64_t plain;        /* out, SF_FRAME: the payload's size, once sf_unstuff has made it */
     uint64_t need;         /* out, SF_NEED: at least so many more bytes; 0: no frame has begun */
+    uint64_t quiet;        /* out, SF_NEED: where not 0, nothing shows before so many bytes of the frame are here */
     uint64_t number, limit;/* out, SF_FAULT: see enum sf_fault */
     uint64_t seen;         /* out, SF_FAULT: bytes of the frame that show the fault */
     int fault;             /* out, SF_FAULT */

@@ -353,11 +353,12 @@ static void check_need(const sf_scan *scan, int overlong, uint64_t at, uint64_t 
         const found *frame = &whole.frame[frames];
         CHECK(held < frame->size);
         CHECK(held + scan->need <= frame->size);
+        CHECK(overlong || (scan->quiet <= frame->size && (!size || scan->quiet > held || scan->stop < held)));
         CHECK(!size || (size == frame->size && scan->start == frame->start && scan->stop == frame->stop));
     } else if (whole.status == SF_FAULT) {
         CHECK(at == whole.rest);
         CHECK(held < whole.end.seen);
-        CHECK(!size || whole.end.seen > scan->stop);
+        CHECK(overlong || scan->quiet <= whole.end.seen);
     }
 }
 

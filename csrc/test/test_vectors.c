@@ -184,14 +184,16 @@ static int check_need(const sf_scan *scan, const sf_scan *fresh, const passing *
         const found *frame = &now.frame[place];
         if (held + scan->need > frame->size)
             return fail(line, "%" PRIu64 " + %" PRIu64 " bytes needed of %" PRIu64, held, scan->need, frame->size);
+        if (!state->overlong && (scan->quiet > frame->size || (whole && scan->quiet <= held && scan->stop >= held)))
+            return fail(line, "nothing was said to show before %" PRIu64 " bytes", scan->quiet);
         if (whole && (scan->size != frame->size || scan->start != frame->start || scan->stop != frame->stop))
             return fail(line, "a frame of %" PRIu64 " bytes was said to have %" PRIu64, frame->size, scan->size);
     }
     if (place == stream->frames + stream->skipped && state->at == stream->good && !trailing) {
         if (stream->fault.fault && held >= stream->fault.seen)
             return fail(line, "no fault in %" PRIu64 " bytes of the frame", held);
-        if (stream->fault.fault && held && whole && stream->fault.seen <= scan->stop)
-            return fail(line, "a fault shows in a payload said to be good");
+        if (stream->fault.fault && !state->overlong && stream->fault.seen < scan->quiet)
+            return fail(line, "a fault shows where none was said to");
         if (!stream->fault.fault && state->at + held == stream->data.size) {
             if (scan->need != stream->need)
                 return fail(line, "need %" PRIu64 ", not %" PRIu64, scan->need, stream->need);

@@ -40,7 +40,7 @@ cdef extern from "sockframe.h":
 
     ctypedef struct sf_scan:
         int ended
-        uint64_t resume, size, start, stop, plain, need, number, limit, seen
+        uint64_t resume, size, start, stop, plain, need, quiet, number, limit, seen
         int fault
         const sf_framing *by
         uint64_t left, behind, passed

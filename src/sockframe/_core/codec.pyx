@@ -603,12 +603,10 @@ cdef class Decoder:
 
     cdef void await_more(self, sf_scan *scan, Py_ssize_t held) noexcept:
         """Note what a scan of an unfinished frame found. Another one is of use once `least` bytes are here: a
-        fault may show with any byte, but in the payload of a frame of known size."""
+        fault may show with any byte, but where the scan says otherwise."""
         self.resume = scan.resume
         self.whole = scan.size
-        self.least = held + (scan.need if self.plan.c.context != NULL else 1)
-        if scan.size:
-            self.least = max(self.least, min(scan.stop + 1, scan.size))
+        self.least = max(held + (scan.need if self.plan.c.context != NULL else 1), scan.quiet)
 
     cdef int look(self, sf_scan *scan) except -2:
         """Look for the next frame in what is held."""

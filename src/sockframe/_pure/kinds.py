@@ -26,14 +26,14 @@ Data = bytes | bytearray
 class Scan:
     """What a scan answers, and where the next one goes on (sf_scan)."""
 
-    __slots__ = ("behind", "by", "fault", "left", "limit", "need", "number", "passed", "resume", "seen", "size",
-                 "start", "stop")
+    __slots__ = ("behind", "by", "fault", "left", "limit", "need", "number", "passed", "quiet", "resume", "seen",
+                 "size", "start", "stop")
 
     def __init__(self) -> None:
         self.resume = self.size = self.start = self.stop = self.need = 0
         self.fault = self.number = self.limit = self.seen = 0
         self.by: Kind | None = None
-        self.left = self.behind = self.passed = 0
+        self.left = self.behind = self.passed = self.quiet = 0
 
     def copy(self) -> Scan:
         """Return another scan that knows the same."""
@@ -49,12 +49,13 @@ class Scan:
 
     def want(self, need: int) -> int:
         """At least `need` more bytes are missing, and nothing else is known; 0: no frame has begun."""
-        self.need, self.size = need, 0
+        self.need, self.size, self.quiet = need, 0, 0
         return NEED
 
     def wait(self, have: int, size: int, start: int, stop: int) -> int:
         """The whole frame is known and not yet here: `have` bytes of it are."""
         self.need, self.size, self.start, self.stop = size - have, size, start, stop
+        self.quiet = min(stop + 1, size)
         return NEED
 
     def fail(self, fault: Fault, number: int, limit: int, seen: int) -> int:
@@ -167,7 +168,9 @@ class Kind:
         if self.overlong == "error" or size >= TOP:
             return scan.fail(Fault.TOO_LONG, length, self.limit, seen)
         if self.overlong == "truncate" and have < start + self.limit:
-            return scan.want(start + self.limit - have)
+            scan.want(start + self.limit - have)
+            scan.quiet = start + self.limit
+            return NEED
         scan.size, scan.start, scan.by = size, start, self
         scan.left, scan.behind, scan.passed = size, size - stop, 0
         scan.resume = seen

@@ -509,7 +509,7 @@ cdef class Decoder:
                 raise errors.ended_error()
             held = self.end - self.begin
             size = min(hint, held + SLACK) if hint > 0 else SLACK
-            self.make_room(size, held + size)
+            self.make_room(size, held + max(size, held))
             self.block.offset = self.end
             self.lent = size
             return memoryview(self.block)[:size]

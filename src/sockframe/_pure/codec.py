@@ -399,16 +399,18 @@ class Decoder:
 
     def _record(self, scan: Scan, data: Data, begin: int, position: int) -> None:
         """Keep the fault of the frame at data[begin], at that position in the stream, and no bytes."""
+        fault: tuple[Any, ...]
         if self._own_fault is not None:
-            self._fault = (-1, self._own_fault[0], position, self._own_fault[1])
+            fault = (-1, self._own_fault[0], position, self._own_fault[1])
         else:
             header = bytes(data[begin:begin + CONTEXT])
             if self._long is not None:
                 header = (self._long.head + header)[:CONTEXT]
                 position -= self._long.scan.passed
-            self._fault = (scan.fault, scan.number, scan.limit, position, scan.seen, header[:scan.seen])
+            fault = (scan.fault, scan.number, scan.limit, position, scan.seen, header[:scan.seen])
+        self._forget()  # the last call that can be interrupted
+        self._fault = fault
         self._at = position
-        self._forget()
 
     def _begin_long(self, scan: Scan, data: Data, begin: int) -> None:
         """Begin to pass over an overlong frame."""
@@ -540,8 +542,9 @@ class Decoder:
     def _take_rest(self) -> bytes:
         """Return all bytes held and forget them."""
         rest = bytes(self._store[self._begin:])
-        self._at += len(rest)
-        self._forget()
+        at = self._at + len(rest)
+        self._forget()  # the last call that can be interrupted
+        self._at = at
         return rest
 
     def _lift(self, scan: Scan) -> bytes:
@@ -597,16 +600,15 @@ class Decoder:
                     break
             if status == FAULT:
                 self._record(scan, data, used, self._at + used)
+            else:
+                self._cut_off(self._begin + used)
+                self._begin = 0
+                self._at += used
         except BaseException:
             self._restore(state)
             raise
-        if status == FAULT:
-            if not out:
-                self._check()
-            return out
-        self._cut_off(self._begin + used)
-        self._begin = 0
-        self._at += used
+        if status == FAULT and not out:
+            self._check()
         return out
 
     def _decode_bytes(self, data: bytes) -> list[bytes]:
@@ -666,12 +668,13 @@ class Decoder:
                 partial, passed = data[at:at + CONTEXT], 0
                 if self._long is not None:
                     partial, passed = (self._long.head + partial)[:CONTEXT], self._long.scan.passed
+                self._store, self._begin = bytearray(data[at:]), 0  # the last call that can be interrupted
                 self._fault = (0, partial, passed + held, scan.need, self._at + at - passed)
-                self._store, self._begin = bytearray(data[at:]), 0
                 self._at += at
             else:
-                self._forget()
-                self._at += len(data)
+                end = self._at + len(data)
+                self._forget()  # the last call that can be interrupted
+                self._at = end
         except BaseException:
             self._restore(state)
             raise

@@ -598,6 +598,8 @@ cdef class Decoder:
         try:
             return sf_scan_frame(&self.plan.c, data, size, scan)
         except errors.MalformedFrameError as error:
+            if not isinstance(error, errors.MalformedFrameError):
+                raise  # there was no memory to catch it with
             self.own_fault = (str(error), error.header)
             return SF_FAULT
 

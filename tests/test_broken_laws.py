@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import sys
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 from scripted import LIMIT
 
-from sockframe.framings import UNLIMITED, Delimiter, Framing, LengthPrefix, Lines, Slip
+from sockframe import errors
+from sockframe.framings import UNLIMITED, Delimiter, Frame, Framing, LengthPrefix, Lines, Need, Slip
 
 
 @pytest.mark.parametrize(("framing", "end"), [
@@ -89,3 +91,93 @@ def test_an_exception_at_any_place_in_a_receive_loses_nothing(wing: Any, how: st
         if not interrupt.place:
             return
         number += 1
+
+
+class Plain(socket.socket):
+    """A socket whose methods are the system calls, but for those that an instance is given."""
+
+
+@pytest.mark.parametrize("timeout", [None, LIMIT, 0])
+def test_the_kernels_timeout_of_a_plain_socket_is_a_dead_peer(wing: Any, timeout: Any,
+                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 13: whatever system call tells of it. The pure wing gets its error from a method; in the core's system calls
+    another error stands for it, that of a peer which has gone with unread bytes."""
+    left, right = socket.socketpair()
+    sock = Plain(fileno=left.detach())
+    sock.settimeout(timeout)
+    dead = errors.os_error
+
+    def time_out(*_: Any) -> Any:
+        raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+
+    with wing.FramedSocket(sock, LengthPrefix()) as conn:
+        conn.send(b"unread")
+        right.close()
+        if wing.name == "core":
+            monkeypatch.setattr(errors, "os_error", lambda number: dead(errno.ETIMEDOUT))
+        else:
+            sock.recv = sock.sendmsg = time_out  # type: ignore[method-assign,assignment]
+        for call in (conn.recv, lambda: conn.send(b"x")):
+            with pytest.raises(ConnectionError) as caught:
+                call()
+            assert caught.value.errno == errno.ETIMEDOUT
+            assert not isinstance(caught.value, TimeoutError)
+
+
+class Halting(Framing):
+    """A length of one byte, a payload; asks no more of the first "!" that it sees, as a signal handler may."""
+
+    seen = 0
+
+    def measure(self, view: memoryview) -> Frame | Need:
+        if len(view) > 1 and view[1] == ord("!") and not Halting.seen:
+            Halting.seen = 1
+            raise KeyboardInterrupt
+        return Frame(1 + view[0], 1)
+
+    def wrap(self, payload: bytes) -> bytes:
+        return bytes([len(payload)]) + payload
+
+
+def test_what_other_connections_brought_survives_an_exception_in_a_select(wing: Any) -> None:
+    """Law 4: it was received with that of the one whose framing raises."""
+    Halting.seen = 0
+    pairs = [wing.pair(Halting()) for _ in range(4)]
+    with wing.FrameSelector() as selector:
+        try:
+            for number, (peer, ours) in enumerate(pairs):
+                selector.register(ours, number)
+                peer.send(b"!%d" % number)
+            with pytest.raises(KeyboardInterrupt):
+                selector.select(LIMIT)
+            got: list[Any] = []
+            for number, (peer, _) in enumerate(pairs):
+                peer.send(b"last %d" % number)
+            while len(got) < 8:
+                more = selector.select(LIMIT)
+                assert more
+                got += [(key.data, frame) for key, frames in more for frame in frames]
+            assert sorted(got) == [(at, frame) for at in range(4) for frame in (b"!%d" % at, b"last %d" % at)]
+        finally:
+            for conns in pairs:
+                for conn in conns:
+                    conn.close()
+
+
+def test_a_selector_rests_once_a_tail_is_flushed(wing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for bytes again then, not for room in the socket, of which there is always some."""
+    peer, ours = wing.pair(LengthPrefix(), SO_SNDBUF=4096)
+    looks = []
+    with peer, ours, wing.FrameSelector() as selector:
+        ours.setblocking(False)
+        selector.register(ours)
+        ours.send(bytes(1 << 20))
+        assert ours.unsent
+        while ours.unsent:
+            peer.sock.recv(1 << 20)
+            selector.select(0)
+        selector.select(0)
+        look = selector._look
+        monkeypatch.setattr(selector, "_look", lambda deadline: (looks.append(1), look(deadline)))
+        assert selector.select(0.05) == []
+        assert len(looks) <= 3, "it polled again and again"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import errors
 from ._wing import receive_ready
-from .transport import POLLIN, POLLOUT, socket_pending
+from .transport import POLLIN, POLLOUT, is_own_error, socket_pending
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -34,7 +34,8 @@ class FrameSelector:
     ended (`EndOfStream`), failed (`FramingError`, `OSError`) or was closed while it was registered comes as
     (key, exception), once, behind its last frames, and is no longer registered. One whose peer does not
     read (`unsent` is not 0) is flushed as the peer reads on, and not received from until then. Of each
-    connection at most 64 KiB are taken at a time. To be used by one thread.
+    connection at most 64 KiB are taken at a time. What a signal handler, or a framing of your own, raises
+    comes out of `select`, and nothing is lost. To be used by one thread.
     """
 
     _receive = staticmethod(receive_ready)
@@ -178,12 +179,17 @@ class FrameSelector:
                 self._flush(number, key)
             elif number not in self._unseen:
                 ready.append(key)
-        if self._unseen:
-            unseen, self._unseen = self._unseen, {}
-            for key in unseen.values():
+        unseen = list(self._unseen.values())
+        try:
+            for key in unseen:
                 self._deliver(key)
-            ready += unseen.values()
-        self._receive(ready, self._waiting)
+            self._receive(ready + unseen, self._waiting)
+        except BaseException:
+            # A signal handler, or a framing of the user's: what has arrived is held, and no poll sees it.
+            self._unseen.update((self._numbers[id(key.conn)], key) for key in ready if id(key.conn) in self._numbers)
+            raise
+        for key in unseen:
+            self._unseen.pop(self._numbers.get(id(key.conn), -1), None)
         for number in self._hiding:
             if socket_pending(keys[number].conn.sock):
                 self._unseen[number] = keys[number]
@@ -195,6 +201,8 @@ class FrameSelector:
         except BlockingIOError:
             pass
         except Exception as error:
+            if not is_own_error(error):
+                raise
             self._waiting.append((key, error))
 
     def _flush(self, number: int, key: FrameKey) -> None:
@@ -204,6 +212,8 @@ class FrameSelector:
         except BlockingIOError:
             return
         except Exception as error:
+            if not is_own_error(error):
+                raise
             self._waiting.append((key, error))
             return
         self._poller.modify(number, POLLIN)

@@ -70,6 +70,12 @@ def socket_pending(sock: Any) -> int:
     return int(pending()) if callable(pending) else 0
 
 
+def is_own_error(error: Exception) -> bool:
+    """Say whether an exception tells that a connection has ended or failed. Any other one, of a signal handler
+    or a framing of the user's, is not the connection's: a handler's TimeoutError has no errno."""
+    return isinstance(error, errors.FramingError) or (isinstance(error, OSError) and error.errno is not None)
+
+
 def passed_error(deadline: int, what: str) -> OSError:
     """Make the error of a deadline that has passed."""
     return errors.blocking_error(what) if deadline == AT_ONCE else errors.timeout_error()

@@ -10,7 +10,7 @@ from libc.stdint cimport UINT64_MAX, int64_t, uint8_t
 from .codec cimport Decoder
 from .connection cimport SF_AT_ONCE, Connection, sf_receive
 
-from .. import errors
+from .. import errors, transport
 
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
@@ -129,6 +129,8 @@ cdef int arrive(object key, Connection conn, Arrival *arrival, list results) exc
         if decoder.ended:
             raise errors.end_of_stream(decoder.at)
     except Exception as error:
+        if not transport.is_own_error(error):
+            raise
         results.append((key, error))
     return 0
 
@@ -157,5 +159,7 @@ cdef int receive_through(object key, Connection conn, list results) except -1:
     except BlockingIOError:
         pass
     except Exception as error:
+        if not transport.is_own_error(error):
+            raise
         results.append((key, error))
     return 0

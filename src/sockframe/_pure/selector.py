@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .. import errors
-from ..transport import AT_ONCE
+from ..transport import AT_ONCE, is_own_error
 from .connection import Connection
 
 
@@ -27,6 +27,8 @@ def receive_ready(keys: Iterable[Any], results: list[tuple[Any, list[bytes] | Ex
         except BlockingIOError:
             pass
         except Exception as error:
+            if not is_own_error(error):
+                raise
             results.append((key, error))
         finally:
             conn._leave(conn._reading)

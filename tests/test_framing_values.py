@@ -146,5 +146,5 @@ def test_a_name_is_a_str() -> None:
     for value in (b"lines", None, 4, ["lines"], Lines()):
         with pytest.raises(TypeError, match=f"^framing name must be a str, not {type(value).__name__}$"):
             framing(value)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"known are .*lines.*u16be.*fixed:N, ascii:N, delimiter:0xHEX$"):
+    with pytest.raises(ValueError, match=r"known are .*lines.*u16be.*fixed:N, ascii:N, delimiter:0xHEX"):
         framing("nothing")

@@ -60,7 +60,7 @@ def _flag(name: str, value: Any) -> bool:
 
 def _choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
     """Return `value`, which must be one of the words `allowed`."""
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
     return str(value)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import sys
+import tracemalloc
 from typing import Any
 
 import pytest
-from scripted import LIMIT
+from scripted import LIMIT, Task
 
 from sockframe import errors
 from sockframe.framings import UNLIMITED, Delimiter, Frame, Framing, LengthPrefix, Lines, Need, Slip
@@ -181,3 +183,83 @@ def test_a_selector_rests_once_a_tail_is_flushed(wing: Any, monkeypatch: pytest.
         monkeypatch.setattr(selector, "_look", lambda deadline: (looks.append(1), look(deadline)))
         assert selector.select(0.05) == []
         assert len(looks) <= 3, "it polled again and again"
+
+
+class Asking(Framing):
+    """A length of one byte, a payload; calls `action` the first time that it is asked."""
+
+    action: Any = None
+
+    def measure(self, view: memoryview) -> Frame | Need:
+        action, Asking.action = Asking.action, None
+        if action is not None:
+            action()
+        return Frame(1 + view[0], 1)
+
+    def wrap(self, payload: bytes) -> bytes:
+        return bytes([len(payload)]) + payload
+
+
+@pytest.mark.parametrize("other_thread", [False, True])
+def test_a_selector_takes_nothing_while_a_receive_is_at_work(wing: Any, other_thread: bool) -> None:
+    """Law 12, and the turns of threads: what has come meanwhile is left to the one that reads."""
+    peer, ours = wing.pair(Asking())
+    results: list[Any] = []
+
+    def select() -> None:
+        peer.sock.sendall(b"c\1d")
+        if other_thread:
+            results.append(Task(selector.select, 0).result())
+        else:
+            results.append(selector.select(0))
+
+    with peer, ours, wing.FrameSelector() as selector:
+        selector.register(ours)
+        Asking.action = select
+        peer.sock.sendall(b"\3ab")
+        assert ours.recv(timeout=LIMIT) == b"abc"
+        assert results == [[]]
+        assert ours.recv(timeout=LIMIT) == b"d"
+
+
+@pytest.mark.parametrize("size", [10_000, 60_000])
+def test_the_last_frame_taken_leaves_no_store(wing: Any, size: int) -> None:
+    """Law 8: without another call."""
+    frame = b"\0\0%c%c" % divmod(size, 256) + bytes(size)
+    decoder = wing.Decoder(LengthPrefix())
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        decoder.feed(frame)
+        assert len(decoder.next_frame()) == size
+        assert tracemalloc.get_traced_memory()[0] - before < 4096
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_number_is_asked_of_the_socket_each_time(wing: Any) -> None:
+    """Law 11: the socket is closed behind the connection's back, and its number, that was used, is another's now."""
+    left, right = wing.pair(LengthPrefix())
+    other, its_peer = socket.socketpair()
+    with right, other, its_peer:
+        right.send(b"one")
+        assert left.recv(timeout=LIMIT) == b"one"
+        left.send(b"two")
+        number = left.sock.fileno()
+        left.sock.close()
+        os.dup2(other.fileno(), number)
+        try:
+            its_peer.sendall(b"\0\0\0\1x")
+            for timeout in (None, LIMIT, 0):
+                with pytest.raises(OSError) as caught:
+                    left.recv(timeout=timeout)
+                assert caught.value.errno == errno.EBADF
+                with pytest.raises(OSError) as caught:
+                    left.send(b"y", timeout=timeout)
+                assert caught.value.errno == errno.EBADF
+            left.close()
+            assert other.recv(9) == b"\0\0\0\1x"
+            with pytest.raises(BlockingIOError):
+                its_peer.recv(1, socket.MSG_DONTWAIT)
+        finally:
+            os.close(number)

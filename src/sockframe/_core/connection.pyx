@@ -405,9 +405,12 @@ cdef class Connection:
     cdef bint fill(self, int64_t deadline) except -1:
         """Receive more bytes into the decoder's store; False is the end of the stream."""
         cdef Decoder decoder = self.decoder
-        cdef Py_ssize_t held = decoder.end - decoder.begin, wanted = RECEIVE, got
+        cdef Py_ssize_t held = decoder.end - decoder.begin, wanted, got
+        # Room grows with what is held, so that moving it stays linear, but not beyond a known frame.
+        wanted = held
         if decoder.whole > <uint64_t>held:
-            wanted = max(wanted, <Py_ssize_t>min(<uint64_t>held, decoder.whole - held))
+            wanted = <Py_ssize_t>min(<uint64_t>held, decoder.whole - held)
+        wanted = max(wanted, <Py_ssize_t>RECEIVE)
         if decoder.block is None or decoder.block.size - decoder.end < wanted // 4:
             decoder.make_room(wanted, held + wanted)
         try:

@@ -45,7 +45,8 @@ def sanitized(arguments: "list[str]") -> NoReturn:
         again = [sys.executable, "-m", "tests.fuzz", *arguments]
         raise SystemExit(subprocess.run(again, cwd=ROOT, check=False, env={
             **os.environ, "PYTHONPATH": f"{folder}/lib", "LD_PRELOAD": f"{atheris.path()}/asan_with_fuzzer.so",
-            "ASAN_OPTIONS": "detect_leaks=0:quarantine_size_mb=32", "UBSAN_OPTIONS": "print_stacktrace=1", "PYTHONMALLOC": "malloc",
+            "ASAN_OPTIONS": "detect_leaks=0:quarantine_size_mb=32", "UBSAN_OPTIONS": "print_stacktrace=1",
+            "PYTHONMALLOC": "malloc",
         }).returncode)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import time
 from itertools import chain
@@ -76,6 +77,19 @@ def test_one_reads_while_the_other_writes(wing: Any, kind: str) -> None:
             task.result()
 
 
+def wait_for_turn_taken(call: Any) -> None:
+    """Wait until another thread is at work in the direction of `call`."""
+    end = time.monotonic() + LIMIT
+    while time.monotonic() < end:
+        try:
+            call(timeout=0)
+        except BlockingIOError as error:
+            if "another thread" in str(error):
+                return
+        time.sleep(0.01)
+    raise AssertionError("no other thread came to work")
+
+
 @pytest.mark.parametrize("direction", ["receive", "send"])
 def test_the_wait_for_a_turn_counts(wing: Any, direction: str) -> None:
     left, right = wing.pair(LengthPrefix(), SO_SNDBUF=5000)
@@ -86,7 +100,7 @@ def test_the_wait_for_a_turn_counts(wing: Any, direction: str) -> None:
         else:
             first = Task(left.send, noise(300_000), timeout=LIMIT)
             calls = [lambda **how: left.send(b"x", **how), lambda **how: left.send_many([b"x"], **how), left.flush]
-        time.sleep(0.1)
+        wait_for_turn_taken(left.recv if direction == "receive" else left.flush)
         for call in calls:
             begun = time.monotonic()
             with pytest.raises(TimeoutError, match="timed out"):
@@ -112,9 +126,11 @@ def test_close_wakes_all_that_wait(wing: Any, kind: str, timeout: float | None) 
     with right:
         conn = wing.FramedSocket(left, LengthPrefix())
         left.settimeout(None)
-        calls = [conn.recv, conn.recv_many, lambda **how: conn.recv_into(bytearray(9), **how),
-                 lambda **how: conn.send(bytes(8 << 20), **how), lambda **how: conn.send_many([b"x"], **how)]
+        calls = [conn.recv, conn.recv_many, lambda **how: conn.recv_into(bytearray(9), **how)]
         tasks = [Task(call, timeout=timeout) for call in calls]
+        tasks.append(Task(conn.send, bytes(8 << 20), timeout=timeout))
+        assert select.select([right], [], [], LIMIT)[0], "the large frame goes first"
+        tasks.append(Task(conn.send_many, [b"x"], timeout=timeout))
         time.sleep(0.1)
         begun = time.monotonic()
         conn.close()

@@ -5,13 +5,6 @@
 /* The most bytes that stuffing makes of `size`. */
 static uint64_t most_stuffed(uint64_t size) { return size + size / 254 + 1; }
 
-/* The first zero from data[from] on, or size. */
-static uint64_t find_zero(const uint8_t *data, uint64_t from, uint64_t size)
-{
-    const uint8_t *zero = from < size ? memchr(data + from, 0, (size_t)(size - from)) : NULL;
-    return zero ? (uint64_t)(zero - data) : size;
-}
-
 /* The payload's size of the stuffed data[0 .. size), or -1 where a code points behind the end at *place. */
 static int64_t plain_size(const uint8_t *data, uint64_t size, uint64_t *place)
 {
@@ -34,7 +27,7 @@ static int scan_cobs(const sf_framing *framing, const uint8_t *data, uint64_t si
         return sf_want(scan, scan->ended ? 0 : 2);
     }
     bound = start + most_stuffed(limit) + 1;
-    end = find_zero(data, scan->resume > start ? scan->resume : start, size < bound ? size : bound);
+    end = sf_find_byte(0, data, scan->resume > start ? scan->resume : start, size < bound ? size : bound);
     if (end == size || end == bound) {
         if (size >= bound)
             return sf_too_long(framing, scan, 0, bound, size, 0, start, 0);
@@ -54,15 +47,8 @@ static int scan_cobs(const sf_framing *framing, const uint8_t *data, uint64_t si
 
 static int skip_cobs(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan)
 {
-    uint64_t end = find_zero(data, scan->resume, size);
     (void)framing;
-    if (scan->left)
-        return sf_skip_known(data, size, scan, NULL);
-    scan->resume = 0;
-    scan->size = end < size ? end + 1 : size;
-    scan->passed += scan->size;
-    scan->need = 1;
-    return end < size ? SF_FRAME : SF_NEED;
+    return sf_skip_stuffed(0, data, size, scan);
 }
 
 static void unstuff_cobs(const uint8_t *data, uint64_t size, uint8_t *payload)

@@ -142,6 +142,26 @@ static inline uint64_t sf_missing(const sf_text *text, const uint8_t *data, uint
     return text->size - part;
 }
 
+/* The first `byte` from data[from] on, or size. */
+static inline uint64_t sf_find_byte(int byte, const uint8_t *data, uint64_t from, uint64_t size)
+{
+    const uint8_t *hit = from < size ? memchr(data + from, byte, (size_t)(size - from)) : NULL;
+    return hit ? (uint64_t)(hit - data) : size;
+}
+
+/* Pass over a stuffed frame, which `byte` ends. */
+static inline int sf_skip_stuffed(int byte, const uint8_t *data, uint64_t size, sf_scan *scan)
+{
+    if (scan->left)
+        return sf_skip_known(data, size, scan, NULL);
+    uint64_t end = sf_find_byte(byte, data, scan->resume, size);
+    scan->resume = 0;
+    scan->size = end < size ? end + 1 : size;
+    scan->passed += scan->size;
+    scan->need = 1;
+    return end < size ? SF_FRAME : SF_NEED;
+}
+
 static inline int sf_refuse(sf_wrapped *out, int fault, uint64_t number, uint64_t limit)
 {
     out->fault = fault;

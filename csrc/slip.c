@@ -4,12 +4,6 @@
 
 enum { END = 0xC0, ESC = 0xDB, ESC_END = 0xDC, ESC_ESC = 0xDD };
 
-static uint64_t find_end(const uint8_t *data, uint64_t from, uint64_t size)
-{
-    const uint8_t *end = from < size ? memchr(data + from, END, (size_t)(size - from)) : NULL;
-    return end ? (uint64_t)(end - data) : size;
-}
-
 /* The payload's size of the stuffed data[0 .. size), or -1 where an escape at *place is none. */
 static int64_t plain_size(const uint8_t *data, uint64_t size, uint64_t *place)
 {
@@ -30,7 +24,7 @@ static int scan_slip(const sf_framing *framing, const uint8_t *data, uint64_t si
         return sf_want(scan, scan->ended ? 0 : 2);
     }
     bound = sf_add(start, 2 * limit + 1);
-    end = find_end(data, scan->resume > start ? scan->resume : start, size < bound ? size : bound);
+    end = sf_find_byte(END, data, scan->resume > start ? scan->resume : start, size < bound ? size : bound);
     if (end == size || end == bound) {
         if (size >= bound)
             return sf_too_long(framing, scan, 0, bound, size, 0, start, 0);
@@ -50,15 +44,8 @@ static int scan_slip(const sf_framing *framing, const uint8_t *data, uint64_t si
 
 static int skip_slip(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan)
 {
-    uint64_t end = find_end(data, scan->resume, size);
     (void)framing;
-    if (scan->left)
-        return sf_skip_known(data, size, scan, NULL);
-    scan->resume = 0;
-    scan->size = end < size ? end + 1 : size;
-    scan->passed += scan->size;
-    scan->need = 1;
-    return end < size ? SF_FRAME : SF_NEED;
+    return sf_skip_stuffed(END, data, size, scan);
 }
 
 static void unstuff_slip(const uint8_t *data, uint64_t size, uint8_t *payload)

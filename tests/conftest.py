@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import socket
+import threading
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,3 +61,12 @@ def wing(request: pytest.FixtureRequest) -> Wing:
 def wings() -> list[Wing]:
     """Both wings, for tests that run them in step."""
     return [load_wing(name) for name in WINGS]
+
+
+@pytest.fixture
+def alone() -> None:
+    """Wait until no other thread runs, whose allocations would fail in place of ours."""
+    deadline = time.monotonic() + 20
+    while others := [thread.name for thread in threading.enumerate() if thread is not threading.current_thread()]:
+        assert time.monotonic() < deadline, f"an earlier test left threads behind: {', '.join(others)}"
+        time.sleep(0.01)

@@ -28,8 +28,11 @@ from sockframe.framings import (
     Varint,
 )
 
-# The interpreter says aloud that it had no memory to clear an object's attributes with.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.usefixtures("alone"),
+    # The interpreter says aloud that it had no memory to clear an object's attributes with.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 #: A call is swept until so many steps in a row fail without being missed.
 ENOUGH = 6

@@ -18,6 +18,8 @@ from scripted import LIMIT, Bracketed, Task, noise
 
 from sockframe import Cobs, IncompleteFrameError, LengthPrefix, Lines
 
+pytestmark = pytest.mark.usefixtures("alone")
+
 HERE = "core" in WINGS and importlib.util.find_spec("_testcapi") is not None
 
 SMALL = [b"one", b"", noise(3000), b"four"]

@@ -57,7 +57,7 @@ class Erlang:
         return self.lines.get(timeout=LIMIT)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def erlang() -> Iterator[Erlang]:
     program = find("escript", "erlang-base")
     with folder() as where:

@@ -190,7 +190,7 @@ class Echo(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def http_server() -> Iterator[int]:
     """The port of an HTTP server."""
     with http.server.ThreadingHTTPServer((HOST, 0), Echo) as server:

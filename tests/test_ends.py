@@ -119,6 +119,7 @@ def test_an_end_among_frames_that_are_passed_over(wing: Any) -> None:
     (Tagged({b"a": UntilClose(), b"b": Lines()}), b"b\nall", [b"b"], [b"all"]),
 ], ids=repr)
 def test_what_the_end_makes_of_the_rest(wing: Any, framing: Framing, stream: bytes, frames: Any, last: Any) -> None:
+    """E5."""
     for cut in range(len(stream) + 1):
         decoder = wing.Decoder(framing)
         assert decoder.decode(stream[:cut]) + decoder.decode(stream[cut:]) == frames

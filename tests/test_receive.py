@@ -151,6 +151,7 @@ def cuts_of(size: int) -> Iterator[Iterable[int]]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_no_cut_makes_a_difference(wing: Any, way: str) -> None:
+    """E1, E5, E6."""
     for framing, stream in STREAMS:
         whole = expected(wing, framing, stream)
         for cuts in cuts_of(len(stream)):
@@ -213,6 +214,7 @@ def test_a_deadline_tells_what_it_is_of(wing: Any) -> None:
 # ---- the end of a stream ----
 
 def test_after_the_end_nothing_is_asked_of_the_socket(wing: Any) -> None:
+    """E7."""
     for framing, stream in STREAMS:
         sock = Scripted(stream)
         conn = wing.FramedSocket(sock, framing)
@@ -223,6 +225,7 @@ def test_after_the_end_nothing_is_asked_of_the_socket(wing: Any) -> None:
 
 
 def test_every_end_inside_a_frame_is_told(wing: Any) -> None:
+    """E2, E3, E4."""
     stream = b"\0\0\0\1x" + struct.pack("!I", 200_000) + bytes(200_000)
     for size in (6, 7, 8, 9, 10, 65_000, 65_536, 140_000, 200_008):
         for receive in (lambda conn: [conn.recv()], lambda conn: into(conn, 200_000), lambda conn: conn.recv_many()):
@@ -236,6 +239,7 @@ def test_every_end_inside_a_frame_is_told(wing: Any) -> None:
 
 
 def test_an_empty_payload_no_frame_and_the_end_are_three_things(wing: Any) -> None:
+    """E9, E10."""
     left, right = wing.pair(LengthPrefix())
     with left, right:
         left.send(b"")
@@ -316,6 +320,7 @@ def test_a_protocol_switches_framing_with_what_is_here(wing: Any) -> None:
 
 
 def test_a_buffer_too_small_keeps_any_frame_the_next_one(wing: Any) -> None:
+    """E10."""
     for framing, stream, payload in ((Cobs(), b"\3ab\0", b"ab"), (Slip(), b"a\xdb\xdc\xc0", b"a\xc0"),
                                      (Lines(), b"ab\n", b"ab"), (Bracketed(), b"<00002ab>", b"ab")):
         for finish in ("into", "recv", "detach", "framing"):

@@ -101,6 +101,7 @@ def test_a_full_socket_finishes_the_frame_it_has_begun(wing: Any, tls: Callable[
 
 
 def test_an_end_is_told_by_its_place(wing: Any, tls: Callable[[], Pair]) -> None:
+    """E8."""
     for tail, error in ((b"", EndOfStream), (b"\0\0", IncompleteFrameError)):
         left, right = tls()
         with wing.FramedSocket(right, LengthPrefix()) as conn:

@@ -157,6 +157,7 @@ def test_an_impossible_recv_is_an_error_and_nothing_is_lost(wing: Any, answer: A
 
 
 def test_none_is_not_the_end(wing: Any) -> None:
+    """E11."""
     for timeout in (None, 0.0, 5.0):
         takes = [lambda: None, 2, lambda: None]
         sock = Timed(b"\0\0\0\1x", events={0: [None], 3: [None]}, takes=takes, timeout=timeout)

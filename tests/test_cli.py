@@ -130,7 +130,8 @@ def test_without_its_extra_the_command_says_what_to_install(missing: str, tmp_pa
 def test_a_module_missing_for_another_reason_is_not_hidden() -> None:
     result = run(sys.executable, "-c", "import sys; sys.modules['platform'] = None; "
                  "from sockframe.__main__ import main; main()", code=1)
-    assert "ModuleNotFoundError: import of platform halted" in result.stderr
+    assert "ModuleNotFoundError: " in result.stderr
+    assert "pip install" not in result.stderr
 
 
 def test_the_library_imports_neither_click_nor_rich() -> None:

@@ -1,13 +1,10 @@
-"""The `sockframe` command, with click and rich (the extra `sockframe[cli]`)."""
+"""`sockframe bench`: the quick benchmark, with its progress and its table."""
 
 from __future__ import annotations
 
 import json
-import os
-import platform
 import statistics
 import time
-from importlib import metadata
 from typing import IO, Any
 
 import click
@@ -15,54 +12,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from . import stdlib_bench
-from ._wing import why_not_core, wing
-from .stdlib_bench import Source, Transfer
+from .. import stdlib_bench
+from ..stdlib_bench import Source, Transfer
+from .info import facts
 
 #: Seconds that `bench --quick` may take; another round is begun only where it will fit.
 BUDGET = 45.0
 MOST_ROUNDS = 3
 
 
-def _version() -> str:
-    """Return the installed version."""
-    try:
-        return metadata.version("sockframe")
-    except metadata.PackageNotFoundError:
-        return "unknown: not installed"
-
-
-def _facts() -> dict[str, str]:
-    """Return what one has to know of an installation, by name."""
-    facts = {
-        "version": _version(),
-        "wing": wing,
-        "why not the core": why_not_core or "it is in use",
-        "SOCKFRAME_CORE": os.environ.get("SOCKFRAME_CORE") or "unset",
-    }
-    for name in ("core", "pure"):
-        facts[f"{name} can be imported"] = stdlib_bench.unavailable(name) or "yes"
-    facts["Python"] = f"{platform.python_version()} {platform.python_implementation()}"
-    facts["platform"] = platform.platform()
-    return facts
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(_version(), message="%(prog)s %(version)s")
-def command() -> None:
-    """Message framing for stream sockets."""
-
-
-@command.command()
-def info() -> None:
-    """Show the version, the wing in use, and the platform."""
-    facts = _facts()
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        click.echo(f"{name:{width}}  {value}")
-
-
-@command.command()
+@click.command()
 @click.option("--quick", is_flag=True, help="Take less than a minute: the only mode here.")
 @click.option("--source", type=click.Path(exists=True, file_okay=False), default=stdlib_bench.stdlib,
               show_default="the running Python's standard library", help="Send the .py files below this directory.")
@@ -85,7 +44,7 @@ def bench(quick: bool, source: str, store: IO[str] | None) -> None:
     rows = _summary(known, rounds)
     _show(known, rows, reasons, len(rounds))
     if store:
-        record = {**_facts(), "source": vars(known), "rounds": len(rounds), "results": rows, "not available": reasons}
+        record = {**facts(), "source": vars(known), "rounds": len(rounds), "results": rows, "not available": reasons}
         json.dump(record, store, indent=2)
         store.write("\n")
     broken = [f"{row['framing']}, {row['contender']}" for row in rows if not row["intact"]]

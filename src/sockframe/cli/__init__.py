@@ -1,0 +1,18 @@
+"""The `sockframe` command, with click and rich (the extra `sockframe[cli]`)."""
+
+from __future__ import annotations
+
+import click
+
+from .bench import bench
+from .info import info, version
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version(), message="%(prog)s %(version)s")
+def command() -> None:
+    """Message framing for stream sockets."""
+
+
+for _each in (bench, info):
+    command.add_command(_each)

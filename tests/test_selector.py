@@ -212,6 +212,42 @@ def test_a_tail_from_before_registering_is_flushed_too(selector: Any, pair: Any)
     assert not ours.unsent
 
 
+def test_progress_without_a_frame_is_told_where_it_is_asked_for(wing: Any, pair: Any) -> None:
+    peer, ours = pair()
+    with wing.FrameSelector(progress=True) as selector:
+        selector.register(ours, "it")
+        peer.sock.sendall(b"\0\0")
+        assert [(key.data, frames) for key, frames in selector.select(5)] == [("it", [])]
+        peer.sock.sendall(b"\0\1x\0")
+        assert [(key.data, frames) for key, frames in selector.select(5)] == [("it", [b"x"])]
+        ours.send(bytes(3 << 20))
+        assert ours.unsent
+        reader = threading.Thread(target=lambda: peer.recv(timeout=20))
+        reader.start()
+        assert [(key.data, frames) for key, frames in selector.select(20)] == [("it", [])]
+        reader.join(20)
+        assert not ours.unsent
+
+
+def test_a_listener_is_watched_together_with_connections(selector: Any, pair: Any) -> None:
+    peer, ours = pair()
+    selector.register(ours, "it")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        key = selector.watch(listener, "door")
+        with socket.create_connection(listener.getsockname()):
+            for _ in range(2):  # as long as nobody accepts
+                assert selector.select(5) == [(key, [])]
+            listener.accept()[0].close()
+            assert selector.select(0) == []
+            assert len(selector) == 1
+            with pytest.raises(KeyError):
+                selector.unwatch(ours)
+            assert selector.unwatch(listener) is key
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
+        peer.send(b"x")
+        assert collect(selector, 1) == [("it", b"x")]
+
+
 def test_one_that_sends_much_starves_no_other(selector: Any, pair: Any) -> None:
     loud, quiet = pair(SO_SNDBUF=1 << 20), pair()
     selector.register(loud[1], "loud")

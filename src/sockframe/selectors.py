@@ -35,16 +35,20 @@ class FrameSelector:
     (key, exception), once, behind its last frames, and is no longer registered. One whose peer does not
     read (`unsent` is not 0) is flushed as the peer reads on, and not received from until then. Of each
     connection at most 64 KiB are taken at a time. What a signal handler, or a framing of your own, raises
-    comes out of `select`, and nothing is lost. To be used by one thread.
+    comes out of `select`, and nothing is lost. With `progress` a connection that got on without bringing a
+    frame comes too, as (key, []): part of a frame has arrived, or all that was unsent is sent. To be used by
+    one thread.
     """
 
     _receive = staticmethod(receive_ready)
 
-    def __init__(self) -> None:
+    def __init__(self, *, progress: bool = False) -> None:
         self._epoll: Any = system.epoll() if hasattr(system, "epoll") else None
         self._poller: Any = self._epoll if self._epoll is not None else system.poll()
         self._keys: dict[int, FrameKey] = {}     # by descriptor
         self._numbers: dict[int, int] = {}       # descriptors, by the connection's id()
+        self._others: dict[int, FrameKey] = {}   # what is watched and is no connection, by descriptor
+        self._progress = progress
         self._waiting: list[Result] = []         # what the next select() returns first
         self._unseen: dict[int, FrameKey] = {}   # connections that hold bytes which no poll can see
         self._hiding: set[int] = set()           # descriptors of sockets that may hide bytes (TLS)
@@ -83,6 +87,21 @@ class FrameSelector:
             raise KeyError(f"{conn!r} is not registered")
         conn._watch(None)
         return self._drop(conn)
+
+    def watch(self, file: Any, data: Any = None) -> FrameKey:
+        """Watch what is no connection, such as a listening socket: it comes as (key, []) while it can be read."""
+        self._check_open()
+        number = file.fileno()
+        self._poller.register(number, POLLIN)
+        key = self._others[number] = FrameKey(file, data)
+        return key
+
+    def unwatch(self, file: Any) -> FrameKey:
+        """Stop watching what is no connection, before it is closed; return its key."""
+        self._check_open()
+        key = self._others.pop(file.fileno())
+        self._poller.unregister(file.fileno())
+        return key
 
     def select(self, timeout: float | None = None) -> list[Result]:
         """Wait until connections bring frames, end or fail, at most `timeout` seconds; None waits for ever.
@@ -174,6 +193,8 @@ class FrameSelector:
         for number, _ in events:
             key = keys.get(number)
             if key is None:
+                if number in self._others:
+                    self._waiting.append((self._others[number], []))
                 continue
             if key.conn.unsent:
                 self._flush(number, key)
@@ -188,6 +209,9 @@ class FrameSelector:
             # A signal handler, or a framing of the user's: what has arrived is held, and no poll sees it.
             self._unseen.update((self._numbers[id(key.conn)], key) for key in ready if id(key.conn) in self._numbers)
             raise
+        if self._progress:
+            brought = {id(key.conn) for key, _ in self._waiting}
+            self._waiting += [(key, []) for key in ready if id(key.conn) not in brought]
         for key in unseen:
             self._unseen.pop(self._numbers.get(id(key.conn), -1), None)
         for number in self._hiding:
@@ -217,3 +241,5 @@ class FrameSelector:
             self._waiting.append((key, error))
             return
         self._poller.modify(number, POLLIN)
+        if self._progress:
+            self._waiting.append((key, []))

@@ -1,0 +1,159 @@
+"""What the commands read from and write to: files, pipes, terminals, connections."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import select
+import ssl
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from ..framings import Framing
+from ..sockets import FramedSocket, open_socket
+
+#: The most bytes of one read.
+CHUNK = 65536
+
+#: Seconds between two looks at a file that is followed.
+PAUSE = 0.2
+
+
+def _standard(stream: Any) -> Any:
+    """Return the bytes below a standard stream. Raises `OSError` where it was closed before we began."""
+    if stream is None:
+        raise OSError(errno.EBADF, "it is closed")
+    return stream.buffer
+
+
+class Input:
+    """A file, or the standard input ("-"), as bytes as they come."""
+
+    def __init__(self, path: str) -> None:
+        self.name = "standard input" if path == "-" else path
+        self._own = path != "-"
+        self._stream: Any = open(path, "rb", 0) if self._own else _standard(sys.stdin)  # noqa: SIM115
+        self._number: int | None = None
+        with suppress(AttributeError, io.UnsupportedOperation):  # no real file stands behind it
+            self._number = self._stream.fileno()
+        status = os.fstat(self._number) if self._number is not None else None
+        self.regular = status is not None and stat.S_ISREG(status.st_mode)
+        self.size = status.st_size if self.regular and status else None
+
+    @property
+    def waits(self) -> bool:
+        """Whether a read may have to wait for bytes."""
+        return self._number is not None and not self.regular
+
+    def fileno(self) -> int:
+        """Return the descriptor; only where `waits`."""
+        assert self._number is not None
+        return self._number
+
+    def read(self) -> bytes:
+        """Return the next bytes, at most 64 KiB, when there are some; b"" at the end."""
+        if self._number is None:
+            return bytes(self._stream.read(CHUNK))
+        while True:
+            with suppress(BlockingIOError):  # whoever gave it to us may have made it so
+                return os.read(self._number, CHUNK)
+            poller = select.poll()
+            poller.register(self._number, select.POLLIN)
+            poller.poll()
+
+    def chunks(self, follow: bool = False) -> Iterator[bytes]:
+        """Yield all bytes; with `follow` go on as the file grows. Raises `OSError` where it shrinks."""
+        count = 0
+        while True:
+            data = self.read()
+            count += len(data)
+            if data:
+                yield data
+            elif not follow:
+                return
+            else:
+                size = os.fstat(self.fileno()).st_size
+                if size < count:
+                    raise OSError(f"{self.name} was cut to {size} bytes, {count} had been read")
+                time.sleep(PAUSE)
+
+    def close(self) -> None:
+        """Close the file; the standard input stays open."""
+        if self._own:
+            self._stream.close()
+
+
+class OutputError(Exception):
+    """The standard output can't be written to."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Output:
+    """The standard output, as bytes and as lines. Raises `OutputError`."""
+
+    def __init__(self) -> None:
+        self._stream: Any = None
+        try:
+            self._stream = _standard(sys.stdout)
+        except OSError as error:
+            raise OutputError(error) from None
+        self._encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+
+    def write(self, data: bytes) -> None:
+        """Write some bytes."""
+        try:
+            self._stream.write(data)
+        except OSError as error:
+            raise OutputError(error) from None
+
+    def line(self, text: str) -> None:
+        """Write a line, with escapes for letters that the encoding lacks."""
+        self.write(text.encode(self._encoding, "backslashreplace") + b"\n")
+
+    def flush(self) -> None:
+        """Let all out that was written."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            raise OutputError(error) from None
+
+
+@contextmanager
+def meter(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show how many bytes were done, of `total`, where stderr is a terminal and stdout is none.
+
+    Gives the function that takes the number of bytes done since its last call.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal or sys.stdout.isatty():
+        yield lambda count: None
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(label, total=total)
+        yield lambda count: progress.advance(task, count)
+
+
+def open_connection(address: tuple[str, int] | str, framing: Framing, timeout: float | None,
+                    context: ssl.SSLContext | None) -> FramedSocket:
+    """Connect to an address, over TLS where there is a context, and frame it."""
+    sock = open_socket(address, timeout)
+    try:
+        if context is not None:
+            name = address if isinstance(address, str) else address[0]
+            sock = context.wrap_socket(sock, server_hostname=name)
+        return FramedSocket(sock, framing)
+    except BaseException:
+        sock.close()
+        raise

@@ -459,11 +459,9 @@ class Decoder:
                     return status, at
                 at += scan.size
                 if status == NEED:
-                    scan.size = 0
                     return status, at
                 continue
             if at == end or end - at < self._least:
-                scan.need = self._least - (end - at) if at < end else 0
                 return NEED, at
             scan.resume = self._resume
             if not self._kind.own:

@@ -79,11 +79,10 @@ class Scan:
     def match(self, fault: Fault, text: bytes, data: Data, at: int, end: int, begin: int) -> int:
         """Check what is here of `text` at `at`: the number of its bytes here, or -1 with the fault."""
         here = min(len(text), end - at)
-        if data[at:at + here] != text[:here]:
-            for i in range(here):
-                if data[at + i] != text[i]:
-                    self.fail(fault, data[at + i], 0, at - begin + i + 1)
-                    return -1
+        for i in range(here):
+            if data[at + i] != text[i]:
+                self.fail(fault, data[at + i], 0, at - begin + i + 1)
+                return -1
         return here
 
 
@@ -198,8 +197,6 @@ class Fixed(Kind):
 
     def frames(self, data: bytes, at: int, out: list[bytes], scan: Scan, most: int) -> int:
         length = self.length
-        if length > self.limit:
-            return at
         end = at + min((len(data) - at) // length, most) * length
         out.extend([data[start:start + length] for start in range(at, end, length)])
         return end
@@ -258,7 +255,7 @@ class Delimiter(Kind):
         least = self.longest
         for text in self.texts:
             part = min(len(text) - 1, end - begin)
-            while part and not data.endswith(text[:part], begin, end):
+            while not data.endswith(text[:part], begin, end):
                 part -= 1
             least = min(least, len(text) - part)
         return least
@@ -285,9 +282,9 @@ class Delimiter(Kind):
     def frames(self, data: bytes, at: int, out: list[bytes], scan: Scan, most: int) -> int:
         lines = self.by_size == [b"\r\n", b"\n"]
         text = b"\n" if lines else self.single
-        if text is None or self.keep or not most:
+        if text is None or self.keep:
             return super().frames(data, at, out, scan, most)
-        if scan.resume and most:
+        if scan.resume:
             # The frame that was cut: it is searched on, not again.
             begin, at = at, super().frames(data, at, out, scan, 1)
             if at == begin:
@@ -383,7 +380,7 @@ class Crlf(Kind):
         return lf if lf >= 0 else cr if cr >= 0 else end
 
     def frames(self, data: bytes, at: int, out: list[bytes], scan: Scan, most: int) -> int:
-        if scan.resume and most:
+        if scan.resume:
             # The frame that was cut: it is searched on, not again.
             begin, at = at, super().frames(data, at, out, scan, 1)
             if at == begin:
@@ -540,7 +537,7 @@ class LengthField(Kind):
         if value % self.scale:
             raise Refusal(Fault.WRAP_SCALE, value, self.scale)
         value //= self.scale
-        if value > fits >> self.shift or value << self.shift & ~fits:
+        if value << self.shift & ~fits:
             raise Refusal(Fault.WRAP_CAPACITY, value, fits >> self.shift)
         header = bytearray(max(self.header, self.strip))
         field = 0
@@ -563,31 +560,31 @@ class Varint(Kind):
         self.offset, self.most, canonical, strip_all, self.strip = spec.numbers
         self.canonical, self.strip_all = bool(canonical), bool(strip_all)
 
-    def read(self, data: Data, at: int, end: int) -> tuple[int, int, Fault, int]:
-        """Read a varint: its bytes, 0 where more are needed, or -1 with the fault; what was read so
-        far; the fault; the bytes that show it."""
+    def read(self, data: Data, at: int, end: int) -> tuple[int, int, Fault]:
+        """Read a varint: its bytes, 0 where more are needed, or minus those that show the fault; what was
+        read so far; the fault."""
         value = 0
         for i in range(min(self.most, end - at)):
             byte = data[at + i]
             if i == 9 and byte > 1:
-                return -1, value, Fault.VARINT_LONG, i + 1
+                return -i - 1, value, Fault.VARINT_LONG
             value |= (byte & 0x7F) << 7 * i
             if byte & 0x80:
                 if i + 1 == self.most:
-                    return -1, value, Fault.VARINT_LONG, i + 1
+                    return -i - 1, value, Fault.VARINT_LONG
                 continue
             if self.canonical and i and not byte:
-                return -1, value, Fault.VARINT_CANONICAL, i + 1
-            return i + 1, value, Fault.NONE, i + 1
-        return 0, value, Fault.NONE, 0
+                return -i - 1, value, Fault.VARINT_CANONICAL
+            return i + 1, value, Fault.NONE
+        return 0, value, Fault.NONE
 
     def scan(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
         size = end - begin
         if size <= self.offset:
             return scan.want(self.offset + 1 - size)
-        count, value, fault, seen = self.read(data, begin + self.offset, end)
+        count, value, fault = self.read(data, begin + self.offset, end)
         if count < 0:
-            return scan.fail(fault, 0, self.most, self.offset + seen)
+            return scan.fail(fault, 0, self.most, self.offset - count)
         if not count:
             # One byte more at the least, and what the shortest continuation announces.
             if self.canonical:
@@ -613,7 +610,7 @@ class Varint(Kind):
             if size <= before:
                 raise Refusal(Fault.WRAP_SHORT, size, before + 1)
             if payload[before]:
-                own, value, _, _ = self.read(payload, before, size)
+                own, value, _ = self.read(payload, before, size)
                 if own <= 0 or value != size - before - own:
                     raise Refusal(Fault.WRAP_FIELD, value if own > 0 else 0, size - before - max(own, 1))
                 return Wrapped(bytes(header))
@@ -772,7 +769,7 @@ class HeaderBlock(Kind):
     def missing(self, data: Data, begin: int, end: int) -> int:
         """Return the least number of bytes that would complete a separator."""
         part = min(len(self.separator) - 1, end - begin)
-        while part and not data.endswith(self.separator[:part], begin, end):
+        while not data.endswith(self.separator[:part], begin, end):
             part -= 1
         return len(self.separator) - part
 

@@ -75,7 +75,7 @@ def dump(file: str, framing: Framing, max_length: int | None, overlong: str | No
         fail(error, show_address(peer) if peer is not None else "")
     finally:
         if records.skipped:
-            click.echo(f"{records.skipped} overlong frames skipped", err=True)
+            click.echo(f"{records.skipped} overlong frame{'s' * (records.skipped > 1)} skipped", err=True)
 
 
 def _from_file(path: str, follow: bool) -> tuple[Generator[bytes, None, None], int | None]:

@@ -33,6 +33,7 @@ LAYERS = [
     {"_core", "_pure"},
     {"_wing"},
     {"sockets", "selectors"},
+    {"server"},
     {"__init__"},
     {"stdlib_bench"},
     {"cli"},

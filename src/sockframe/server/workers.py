@@ -1,0 +1,278 @@
+"""Servers with a worker for each connection, over the standard library's socketserver."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import socketserver
+import sys
+import threading
+from contextlib import suppress
+from math import ceil
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from .. import transport
+from ..errors import FramingError
+from ..transport import POLLIN
+from .replies import LOG, Replies, part, tell
+
+if TYPE_CHECKING:
+    from . import Server
+
+COLLECT = 0.2  # seconds after which children that have ended are collected
+LAST = 2.0     # seconds for threads to end that were woken
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Workers(socketserver.BaseServer):
+    """What both have in common: accepting, and a connection's conversation from its first byte to its last."""
+
+    timeout = 0  # of handle_request(): a client is there, or was
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server.address, None)  # type: ignore[arg-type]
+        self.server = server
+        self.socket = server.listener  # by this name socketserver wants it
+        self.open: dict[Any, Any] = {}  # sockets accepted, and the one to wake each by
+
+    def __len__(self) -> int:
+        return len(self.open)
+
+    def run(self) -> None:
+        """Accept clients until the server is to stop, then wait for their workers."""
+        server = self.server
+        poller = select.poll()
+        poller.register(server.bell, POLLIN)
+        accepting = False
+        while server.stopping() is None:
+            pause = server.accept_at() - monotonic()
+            if accepting != (pause <= 0):
+                accepting = pause <= 0
+                if accepting:
+                    poller.register(server.listener, POLLIN)
+                else:
+                    poller.unregister(server.listener)
+            left = [seconds for seconds in (pause, self.idle()) if seconds is not None and seconds > 0]
+            events = dict(poller.poll(ceil(min(left) * 1000) if left else None))
+            if server.listener.fileno() in events:
+                self.handle_request()
+            self.service_actions()
+        server.close_listener()
+        self.finish(server.stopping() or 0.0)
+
+    def idle(self) -> float | None:
+        """Return the seconds after which service_actions() is due."""
+        return None
+
+    def finish(self, deadline: float) -> None:
+        """Wait until the deadline for all workers to end, then end them."""
+        raise NotImplementedError
+
+    # ---- what socketserver asks for ----
+
+    def fileno(self) -> int:
+        return self.server.listener.fileno()
+
+    def get_request(self) -> tuple[socket.socket, str]:
+        accepted = self.server.accept()
+        if accepted is None:
+            raise BlockingIOError
+        return accepted
+
+    def close_request(self, request: Any) -> None:
+        request.close()
+
+    def shutdown_request(self, request: Any) -> None:
+        self.close_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        LOG.exception("%s: no worker; the connection is closed", client_address)
+
+    # ---- a connection ----
+
+    def converse(self, sock: socket.socket, peer: str, bell: socket.socket) -> None:
+        """Answer a connection's frames until it ends, fails, or the bell has rung."""
+        server = self.server
+        current: Any = sock
+        conn = None
+        try:
+            sock.settimeout(None)
+            if server.tls is not None:
+                current = server.tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+                self.open[sock] = current
+                current.settimeout(server.limits.handshake)
+                current.do_handshake()
+                current.settimeout(None)
+            conn = server.FramedSocket(current, server.framing)
+            Conversation(server, conn, bell).run(peer)
+        except (FramingError, OSError) as error:
+            tell(peer, error)
+        finally:
+            part(current)
+            if conn is not None:
+                conn.close()
+            current.close()
+
+
+class Conversation:
+    """A connection that a worker has for itself."""
+
+    def __init__(self, server: Server, conn: Any, bell: socket.socket) -> None:
+        self.conn = conn
+        self.limits = server.limits
+        self.replies = Replies(server.handler)
+        self.ready = select.poll()
+        self.ready.register(conn, POLLIN)
+        self.bell = bell.fileno()
+        self.ready.register(bell, POLLIN)
+        self.stopping = False
+
+    def run(self, peer: str) -> None:
+        """Answer frames until there are no more to come."""
+        replies, conn, timeout = self.replies, self.conn, self.limits.send
+        while frames := self.receive():
+            replies.add(frames)
+            while not replies.done:
+                replies.send(conn, replies.take(), timeout)
+            if replies.fault is not None:
+                tell(peer, replies.fault, of_handler=True)
+                return
+
+    def receive(self) -> list[bytes]:
+        """Return the frames that come next; none where the server is to stop and nothing more is here."""
+        conn = self.conn
+        while True:
+            with suppress(BlockingIOError):
+                frames: list[bytes] = conn.recv_many(timeout=0)
+                return frames
+            if conn.pending():
+                return self.receive_rest()
+            if self.stopping:
+                return []
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait for the first byte of a frame, or for the bell."""
+        idle = self.limits.idle
+        events = self.ready.poll(None if idle is None else ceil(idle * 1000))
+        if not events:
+            raise TimeoutError(f"no frame has come for {idle} s")
+        self.stopping = any(number == self.bell for number, _ in events)
+
+    def receive_rest(self) -> list[bytes]:
+        """Return the frames that come next, of which a part is here."""
+        limit = self.limits.frame
+        try:
+            frames: list[bytes] = self.conn.recv_many(timeout=limit)
+            return frames
+        except TimeoutError:
+            raise TimeoutError(f"a frame was not whole {limit} s after its first byte") from None
+
+
+class Threads(socketserver.ThreadingMixIn, Workers):
+    """A thread for each connection."""
+
+    daemon_threads = True  # a handler that never returns must not keep the program
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server)
+        self.left = threading.Condition()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Start a thread."""
+        self.open[request] = request
+        super().process_request(request, client_address)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection in its thread."""
+        self.converse(request, client_address, self.server.bell)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forget a connection."""
+        super().shutdown_request(request)
+        with self.left:
+            self.open.pop(request, None)
+            self.left.notify_all()
+
+    def finish(self, deadline: float) -> None:
+        """Wait for all threads; then wake those that wait for their peers."""
+        server = self.server
+        with self.left:
+            for current in self.open.values():
+                if hasattr(current, "version") and current.version() is None:
+                    transport.wake(current)  # its handshake is still going on
+            while self.open and (left := (server.stopping() or 0.0) - monotonic()) > 0:
+                self.left.wait(min(left, 0.1))
+            if not self.open:
+                return
+            LOG.warning("%d connections are closed, for the grace is over", len(self.open))
+            for current in self.open.values():
+                transport.wake(current)
+            if not self.left.wait_for(lambda: not self.open, LAST):
+                LOG.error("%d handlers have not returned", len(self.open))
+
+
+class Forks(getattr(socketserver, "ForkingMixIn", object), Workers):  # type: ignore[misc]
+    """A process for each connection."""
+
+    max_children = sys.maxsize  # those of the server are counted before
+    block_on_close = True
+
+    def __len__(self) -> int:
+        self.collect_children()
+        return len(self.active_children or ())
+
+    def idle(self) -> float | None:
+        """Return the seconds after which children that have ended are to be collected."""
+        return COLLECT if self.active_children else None
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Fork; the signals wait until the child has its own handlers for them."""
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):
+                stream.flush()  # not to be written twice
+        self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            super().process_request(request, client_address)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection in its process, which the signals stop gracefully."""
+        self.active_children = None
+        self.server.listener.close()
+        bell, rope = socket.socketpair()
+        rope.setblocking(False)
+
+        def stop(*_: object) -> None:
+            with suppress(BlockingIOError):
+                rope.send(b"!")
+
+        signal.set_wakeup_fd(-1)
+        for number in _SIGNALS:
+            signal.signal(number, stop)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+        try:
+            self.converse(request, client_address, bell)
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+
+    def finish(self, deadline: float) -> None:
+        """Have the children stop, wait for them, and kill those that are left."""
+        server = self.server
+        children: set[int] = self.active_children or set()
+        for pid in children:
+            os.kill(pid, signal.SIGTERM)
+        while children and (left := (server.stopping() or 0.0) - monotonic()) > 0:
+            self.collect_children()
+            select.select([], [], [], min(left, 0.01))
+        if children:
+            LOG.warning("%d connections are closed, for the grace is over", len(children))
+            for pid in children:
+                os.kill(pid, signal.SIGKILL)
+            self.collect_children(blocking=True)

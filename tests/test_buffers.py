@@ -3,6 +3,7 @@
 import array
 import ctypes
 import mmap
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -36,6 +37,13 @@ def fortran() -> memoryview:
     view = make(ctypes.byref(FORTRAN))
     assert view.f_contiguous and not view.c_contiguous
     return view
+
+
+class Refusing:
+    """An object of a user's own that gives no buffer now (Python 3.12 and later)."""
+
+    def __buffer__(self, flags: int) -> memoryview:
+        raise TypeError("no buffer now")
 
 
 class Pair(ctypes.Structure):
@@ -73,6 +81,7 @@ UNREADABLE: "dict[str, tuple[Callable[[], Any], type[Exception], str]]" = {
     "type": (lambda: bytes, TypeError, "must be a bytes-like object, not type"),
     "released": (lambda: released(), ValueError, "operation forbidden on released memoryview object"),
     "closed map": (lambda: closed_map(), ValueError, "mmap closed or invalid"),
+    **({"refusing": (Refusing, TypeError, "no buffer now")} if sys.version_info >= (3, 12) else {}),
 }
 
 

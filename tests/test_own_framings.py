@@ -184,6 +184,21 @@ def test_a_malformed_frame_is_final(wing: Any, way: str, inside: bool) -> None:
     assert len(own.seen) <= calls + (way != "decode")
 
 
+def test_what_the_end_of_the_stream_shows_to_be_malformed(wing: Any) -> None:
+    """The bytes that were asked for never come; those that are here are looked at once more, and are bad."""
+    def answer(view: memoryview) -> Need:
+        if len(view) > 1:
+            raise MalformedFrameError("more", header=bytes(view))
+        return Need(5)
+    own = asked(answer)
+    decoder = wing.Decoder(own)
+    assert decoder.decode(b"1") == decoder.decode(b"2") == []
+    assert (len(own.seen), decoder.buffered) == (1, 2)
+    expected = ("raises", MalformedFrameError, "more", {"position": 0, "header": b"12"})
+    assert outcome(decoder.finish) == outcome(decoder.finish) == outcome(decoder.next_frame) == expected
+    assert (len(own.seen), decoder.buffered, decoder.position) == (2, 0, 0)
+
+
 @pytest.mark.parametrize("error", [ValueError("mine"), KeyError(1), KeyboardInterrupt(), StopIteration()])
 @pytest.mark.parametrize("inside", [False, True])
 def test_any_other_error_changes_nothing(wing: Any, error: BaseException, inside: bool) -> None:

@@ -1,11 +1,18 @@
-"""What only the pure wing can get wrong: its ways of taking many frames at once."""
+"""What only the pure wing can get wrong: its ways of taking many frames at once, and where it has no memory.
+
+(Where the core has none: tests/test_nomemory.py.)
+"""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from conftest import load_wing
+from scripted import LIMIT, noise
 
-from sockframe import _pure
+from sockframe import IncompleteFrameError, LengthPrefix, _pure
 from sockframe.framings import Delimiter, Framing, Lines
 
 
@@ -47,3 +54,47 @@ def test_an_overlong_frame_longer_than_a_window_is_passed_over_in_one_call() -> 
     assert decoder.next_frame() == b"ab"
     assert decoder.next_frame() is None
     assert (decoder.skipped, decoder.buffered) == (1, 0)
+
+
+# ---- no memory ----
+
+@contextmanager
+def no_memory_for(name: str) -> Iterator[None]:
+    """Let the first call of that name in the pure wing fail, and the block with it."""
+    def profile(frame: Any, event: str, argument: Any) -> None:
+        called = argument.__name__ if event == "c_call" else frame.f_code.co_name if event == "call" else ""
+        if called == name and frame.f_globals["__name__"].startswith("sockframe._pure."):
+            raise MemoryError
+    before = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        with pytest.raises(MemoryError):
+            yield
+    finally:
+        sys.setprofile(before)
+
+
+def test_what_was_received_and_not_yet_held_is_pending() -> None:
+    left, right = load_wing("pure").pair(LengthPrefix())
+    with left, right:
+        left.send(b"payload")
+        with no_memory_for("_append"):
+            right.recv(timeout=LIMIT)
+        assert right.pending() == 11
+        assert right.recv(timeout=0) == b"payload"
+        assert right.pending() == 0
+
+
+@pytest.mark.parametrize(("name", "send"), [
+    ("join", lambda conn: conn.send(noise(300_000))),
+    ("join_frame", lambda conn: conn.send_many([noise(300_000), b"the rest"]))])
+def test_a_connection_that_can_not_keep_its_tail_is_closed(name: str, send: Any) -> None:
+    """Nothing may follow a frame without its end, or a list without its rest."""
+    left, right = load_wing("pure").pair(LengthPrefix(), SO_SNDBUF=1)
+    with left, right:
+        left.setblocking(False)
+        with no_memory_for(name):
+            send(left)
+        assert left.closed
+        with pytest.raises(IncompleteFrameError):
+            right.recv(timeout=LIMIT)

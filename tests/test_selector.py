@@ -165,6 +165,16 @@ def test_closing_a_registered_connection_is_told_once(selector: Any, pair: Any) 
     assert len(selector) == 0
 
 
+def test_a_connection_that_is_given_up_is_told_and_forgotten(selector: Any, pair: Any) -> None:
+    _, ours = pair()
+    selector.register(ours, "it")
+    sock, _ = ours.detach()
+    with sock:
+        ((data, error),) = collect(selector, 1)
+        assert (data, type(error), error.errno) == ("it", OSError, 9)
+        assert (selector.select(0), len(selector)) == ([], 0)
+
+
 def test_the_number_of_a_closed_connection_may_be_used_again(selector: Any, pair: Any, wing: Any) -> None:
     _, ours = pair()
     number = ours.fileno()

@@ -337,6 +337,22 @@ def test_a_peer_that_is_gone_is_an_error_and_its_frames_are_still_here(wing: Any
                 conn.recv(timeout=LIMIT)
 
 
+def test_no_more_receiving_leaves_sending_as_it_is(wing: Any) -> None:
+    left, right = wing.pair(LengthPrefix(), SO_SNDBUF=1)
+    payload = noise(300_000)
+    with left, right:
+        left.setblocking(False)
+        left.send(payload)
+        unsent = left.unsent
+        left.shutdown(socket.SHUT_RD)
+        assert left.unsent == unsent > 0
+        with pytest.raises(EndOfStream):
+            left.recv()
+        task = Task(right.recv, timeout=LIMIT)
+        left.flush(timeout=LIMIT)
+        assert task.result() == payload
+
+
 def test_shutdown_and_detach_send_what_is_left_first(wing: Any) -> None:
     sock = Timed(takes=[3, *[BlockingIOError()] * 4], timeout=0.0)
     conn = wing.FramedSocket(sock, LengthPrefix())

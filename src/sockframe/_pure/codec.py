@@ -367,11 +367,11 @@ class Decoder:
         self._long = None
         self._resume = self._least = self._whole = 0
 
-    def _run(self, data: Data, begin: int, end: int, scan: Scan) -> int:
+    def _run(self, data: Data, begin: int, end: int, scan: Scan, ended: bool = False) -> int:
         """Look for one frame at data[begin]."""
         self._own_fault = None
         try:
-            return self._kind.scan(data, begin, end, False, scan)
+            return self._kind.scan(data, begin, end, ended, scan)
         except errors.MalformedFrameError as error:
             self._own_fault = (str(error), error.header)
             return FAULT
@@ -686,12 +686,7 @@ class Decoder:
         status = LONG
         if self._long is None:
             scan.resume = self._resume
-            self._own_fault = None
-            try:
-                status = self._kind.scan(data, at, len(data), True, scan)
-            except errors.MalformedFrameError as error:
-                self._own_fault = (str(error), error.header)
-                status = FAULT
+            status = self._run(data, at, len(data), scan, True)
             if status == FRAME:
                 payload = data[at + scan.start:at + scan.stop]
                 out.append(payload if scan.by is None else scan.by.unstuff(payload))

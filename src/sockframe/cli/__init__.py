@@ -9,6 +9,7 @@ from .dump import dump
 from .info import info, version
 from .params import Commands
 from .send import send
+from .serve import serve
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -17,5 +18,5 @@ def command() -> None:
     """Message framing for stream sockets."""
 
 
-for _each in (bench, dump, info, send):
+for _each in (bench, dump, info, send, serve):
     command.add_command(_each)

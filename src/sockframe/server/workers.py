@@ -249,7 +249,7 @@ class Forks(getattr(socketserver, "ForkingMixIn", object), Workers):  # type: ig
         rope.setblocking(False)
 
         def stop(*_: object) -> None:
-            with suppress(BlockingIOError):
+            with suppress(OSError):  # it is full, or at its end
                 rope.send(b"!")
 
         signal.set_wakeup_fd(-1)
@@ -259,6 +259,7 @@ class Forks(getattr(socketserver, "ForkingMixIn", object), Workers):  # type: ig
         try:
             self.converse(request, client_address, bell)
         finally:
+            bell.close()
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
 

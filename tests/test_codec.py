@@ -211,6 +211,13 @@ def test_one_framing_for_many_streams(wing: Any) -> None:
     assert all(decoder.position == 9 for decoder in decoders)
 
 
+def test_every_tag_may_have_a_framing_of_its_own(wing: Any) -> None:
+    framing = Tagged({tag: tag + 1 for tag in range(256)})
+    frames = [bytes([tag]) * (tag + 1) for tag in range(256)]
+    assert wing.Encoder(framing).encode_many(frames) == b"".join(frames)
+    assert wing.Decoder(framing).decode(b"".join(frames)) == frames
+
+
 def test_a_limit_is_of_the_payload_as_it_is_delivered(wing: Any) -> None:
     """Law 10: whatever is around it on the wire, the same payloads pass; R1: 0 allows the empty one."""
     makes: Any = [

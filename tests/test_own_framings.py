@@ -260,6 +260,14 @@ def test_overlong_frames_are_passed_over_unasked(wing: Any, inside: bool, overlo
     assert one_piece.skipped == skipped
 
 
+@pytest.mark.parametrize(("overlong", "expected"), [("skip", [b"x", b"yy"]), ("truncate", [b"ab", b"x", b"fg", b"yy"])])
+def test_frames_among_overlong_ones_come_one_at_a_time(wing: Any, overlong: str, expected: "list[bytes]") -> None:
+    decoder = wing.Decoder(asked(sized, max_length=2, overlong=overlong))
+    decoder.feed(b"\5abcde\1x\3fgh\2yy\4")
+    assert [decoder.next_frame() for _ in expected] == expected
+    assert decoder.next_frame() is None
+
+
 # ---- wrap ----
 
 def test_inside_tagged_both_ways(wing: Any) -> None:

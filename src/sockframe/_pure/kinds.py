@@ -285,11 +285,7 @@ class Delimiter(Kind):
         if text is None or self.keep:
             return super().frames(data, at, out, scan, most)
         if scan.resume:
-            # The frame that was cut: it is searched on, not again.
-            begin, at = at, super().frames(data, at, out, scan, 1)
-            if at == begin:
-                return at
-            most -= 1
+            return at  # the frame that was cut is searched on, not again
         parts = (data[at:] if at else data).split(text, most)
         end = len(data) - len(parts.pop())
         if lines and b"\r" in data:
@@ -381,11 +377,7 @@ class Crlf(Kind):
 
     def frames(self, data: bytes, at: int, out: list[bytes], scan: Scan, most: int) -> int:
         if scan.resume:
-            # The frame that was cut: it is searched on, not again.
-            begin, at = at, super().frames(data, at, out, scan, 1)
-            if at == begin:
-                return at
-            most -= 1
+            return at  # the frame that was cut is searched on, not again
         parts = (data[at:] if at else data).split(b"\r\n", most)
         end = len(data) - len(parts.pop())
         if not parts:
@@ -740,13 +732,12 @@ class Tagged(Kind):
             raise Refusal(Fault.WRAP_TAG, 0, 0)
         child = self.children[number - 1]
         wrapped = child.wrap(payload)
-        header = wrapped.header
         # A framing that takes the tag off, puts a header in front or stuffs must still leave it in its place.
         body = payload[wrapped.replaced:] if wrapped.body is None else wrapped.body
-        if isinstance(child, (Cobs, Slip)):
+        if isinstance(child, Stuffed):
             body = b""
-        place = header[at:at + 1] or body[at - len(header):at - len(header) + 1]
-        if not place or self.table[place[0] & self.mask] != number:
+        frame = wrapped.header + body[:at + 1]
+        if at >= len(frame) or self.table[frame[at] & self.mask] != number:
             raise Refusal(Fault.WRAP_TAG, 0, 0)
         return wrapped
 

@@ -22,6 +22,12 @@ settings.load_profile("suite")
 WINGS = ("pure",) if os.environ.get("SOCKFRAME_CORE") == "0" else ("core", "pure")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse megabytes in the name of a test, which pytest puts into the environment at each step."""
+    for item in items:
+        assert len(item.nodeid) < 1000, f"give {item.nodeid[:100]}... an id"
+
+
 @dataclass(frozen=True)
 class Wing:
     """One implementation: what `sockframe` exports of it, whichever is in use."""

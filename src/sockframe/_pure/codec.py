@@ -113,7 +113,7 @@ class Encoder:
             try:
                 wrapped = wrap(data)
                 if last:
-                    raise Refusal(Fault.WRAP_LAST, 0, 0)
+                    raise Refusal(Fault.WRAP_LAST)
             except Refusal as refusal:
                 raise errors.wrap_error(refusal.fault, refusal.number, refusal.limit, i) from None
             last = wrapped.last

@@ -58,7 +58,7 @@ class Scan:
         self.quiet = min(stop + 1, size)
         return NEED
 
-    def fail(self, fault: Fault, number: int, limit: int, seen: int) -> int:
+    def fail(self, fault: Fault, seen: int, number: int = 0, limit: int = 0) -> int:
         """The first `seen` bytes are no frame."""
         self.fault, self.number, self.limit, self.seen = fault, number, limit, seen
         return FAULT
@@ -69,7 +69,7 @@ class Scan:
         for i in range(max(0, self.left - self.behind), here if text else 0):
             place = self.behind - self.left + i
             if place < len(text) and data[begin + i] != text[place]:
-                return self.fail(Fault.END, data[begin + i], 0, self.passed + i + 1)
+                return self.fail(Fault.END, self.passed + i + 1, data[begin + i])
         self.size = here
         self.left -= here
         self.passed += here
@@ -81,7 +81,7 @@ class Scan:
         here = min(len(text), end - at)
         for i in range(here):
             if data[at + i] != text[i]:
-                self.fail(fault, data[at + i], 0, at - begin + i + 1)
+                self.fail(fault, at - begin + i + 1, data[at + i])
                 return -1
         return here
 
@@ -109,7 +109,7 @@ class Wrapped(NamedTuple):
 class Refusal(Exception):
     """A payload that can't be sent: the fault and its numbers."""
 
-    def __init__(self, fault: Fault, number: int, limit: int) -> None:
+    def __init__(self, fault: Fault, number: int = 0, limit: int = 0) -> None:
         super().__init__(fault, number, limit)
         self.fault, self.number, self.limit = fault, number, limit
 
@@ -165,7 +165,7 @@ class Kind:
     def too_long(self, scan: Scan, length: int, seen: int, have: int, size: int, start: int, stop: int) -> int:
         """A payload above the limit (sf_too_long in csrc/kind.h)."""
         if self.overlong == "error" or size >= TOP:
-            return scan.fail(Fault.TOO_LONG, length, self.limit, seen)
+            return scan.fail(Fault.TOO_LONG, seen, length, self.limit)
         if self.overlong == "truncate" and have < start + self.limit:
             scan.want(start + self.limit - have)
             scan.quiet = start + self.limit
@@ -316,18 +316,18 @@ class Delimiter(Kind):
         end, taken = self.find_end(payload, 0, 0, size)
         if self.keep:
             if end < 0:
-                raise Refusal(Fault.WRAP_UNENDED, size, 0)
+                raise Refusal(Fault.WRAP_UNENDED, size)
             if end != size:
-                raise Refusal(Fault.WRAP_DELIMITER, end - taken, 0)
+                raise Refusal(Fault.WRAP_DELIMITER, end - taken)
             return Wrapped()
         if end >= 0:
-            raise Refusal(Fault.WRAP_DELIMITER, end - taken, 0)
+            raise Refusal(Fault.WRAP_DELIMITER, end - taken)
         # The end of the payload and the delimiter together must not make an earlier or a longer one.
         first = self.texts[0]
         tail = payload[-64:]
         end, taken = self.find_end(tail + first, 0, len(tail), len(tail) + len(first))
         if end != len(tail) + len(first) or taken != len(first):
-            raise Refusal(Fault.WRAP_DELIMITER, size - len(tail) + end - taken, 0)
+            raise Refusal(Fault.WRAP_DELIMITER, size - len(tail) + end - taken)
         return Wrapped(trailer=first)
 
 
@@ -345,11 +345,11 @@ class Crlf(Kind):
             return scan.want(2)
         scan.resume = stop = at - begin
         if data[at] == 10:
-            return scan.fail(Fault.BARE, 10, 0, stop + 1)
+            return scan.fail(Fault.BARE, stop + 1, 10)
         if at + 1 == end:
             return scan.want(1)
         if data[at + 1] != 10:
-            return scan.fail(Fault.BARE, 13, 0, stop + 2)
+            return scan.fail(Fault.BARE, stop + 2, 13)
         return scan.found(stop + 2, 0, stop)
 
     def skip(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
@@ -358,11 +358,11 @@ class Crlf(Kind):
         size = at - begin
         scan.resume = 0
         if at < end and data[at] == 10:
-            return scan.fail(Fault.BARE, 10, 0, scan.passed + size + 1)
+            return scan.fail(Fault.BARE, scan.passed + size + 1, 10)
         whole = at + 1 < end
         if whole:
             if data[at + 1] != 10:
-                return scan.fail(Fault.BARE, 13, 0, scan.passed + size + 2)
+                return scan.fail(Fault.BARE, scan.passed + size + 2, 13)
             size += 2
         scan.size = size
         scan.passed += size
@@ -392,7 +392,7 @@ class Crlf(Kind):
         self.check_size(payload)
         at = self.find_break(payload, 0, len(payload))
         if at < len(payload):
-            raise Refusal(Fault.WRAP_DELIMITER, at, 0)
+            raise Refusal(Fault.WRAP_DELIMITER, at)
         return Wrapped(trailer=b"\r\n")
 
 
@@ -427,7 +427,7 @@ class LengthPrefix(Kind):
             return scan.want(header - size + (0 if length > self.limit else length))
         length = self.read(data, begin)
         if length < self.added:
-            return scan.fail(Fault.TOO_SHORT, length, self.added, header)
+            return scan.fail(Fault.TOO_SHORT, header, length, self.added)
         length -= self.added
         if length > self.limit:
             return self.too_long(scan, length, header, size, header + length, header, header + length)
@@ -498,10 +498,10 @@ class LengthField(Kind):
             return scan.want(whole + self.padding(whole) - size)
         field = self.read(data, begin + self.offset)
         if field & self.sign_bit:
-            return scan.fail(Fault.NEGATIVE, 256**self.field - field, 0, header)
+            return scan.fail(Fault.NEGATIVE, header, 256**self.field - field)
         whole = self.frame_size(field)
         if whole < self.least:
-            return scan.fail(Fault.TOO_SHORT, whole, self.least, header)
+            return scan.fail(Fault.TOO_SHORT, header, whole, self.least)
         if whole - self.around > self.limit:
             return self.too_long(scan, whole if whole == TOP else whole - self.around, header, size,
                                  whole + self.padding(whole), self.strip, whole - len(self.end))
@@ -576,7 +576,7 @@ class Varint(Kind):
             return scan.want(self.offset + 1 - size)
         count, value, fault = self.read(data, begin + self.offset, end)
         if count < 0:
-            return scan.fail(fault, 0, self.most, self.offset - count)
+            return scan.fail(fault, self.offset - count, 0, self.most)
         if not count:
             # One byte more at the least, and what the shortest continuation announces.
             if self.canonical:
@@ -650,11 +650,11 @@ class AsciiLength(Kind):
             if digit is None:
                 if not width and digits and byte == self.separator[0]:
                     break
-                return scan.fail(Fault.DIGIT, byte, 0, digits + 1)
+                return scan.fail(Fault.DIGIT, digits + 1, byte)
             if not width and digits == 1 and data[begin] == 48:
-                return scan.fail(Fault.LEADING_ZERO, 0, 0, 2)
+                return scan.fail(Fault.LEADING_ZERO, 2)
             if digits == MAX_DIGITS:
-                return scan.fail(Fault.DIGITS, 0, MAX_DIGITS, digits + 1)
+                return scan.fail(Fault.DIGITS, digits + 1, 0, MAX_DIGITS)
             value = min(TOP, value * self.base + digit)
             digits += 1
         matched = scan.match(Fault.SEPARATOR, self.separator, data, begin + digits, end, begin)
@@ -708,28 +708,28 @@ class Tagged(Kind):
         tag = data[begin + self.offset] & self.mask
         number = self.table[tag]
         if not number:
-            return scan.fail(Fault.TAG, tag, 0, least)
+            return scan.fail(Fault.TAG, least, tag)
         status = self.children[number - 1].scan(data, begin, end, ended, scan)
         if status == FAULT and scan.seen < least:
             scan.seen = least
         if status == FRAME and scan.size < least:
-            return scan.fail(Fault.TOO_SHORT, scan.size, least, least)
+            return scan.fail(Fault.TOO_SHORT, least, scan.size, least)
         if status == LONG:
             # Nor may an overlong one end, or be bad, in front of its tag.
             trial, kind = scan.copy(), scan.by
             assert kind is not None
             ending = kind.skip(data, begin, begin + least - 1, False, trial)
             if ending == FRAME:
-                return scan.fail(Fault.TOO_SHORT, trial.size, least, least)
+                return scan.fail(Fault.TOO_SHORT, least, trial.size, least)
             if ending == FAULT:
-                return scan.fail(Fault(trial.fault), trial.number, trial.limit, least)
+                return scan.fail(Fault(trial.fault), least, trial.number, trial.limit)
         return status
 
     def wrap(self, payload: bytes) -> Wrapped:
         at = self.offset
         number = self.table[payload[at] & self.mask] if at < len(payload) else 0
         if not number:
-            raise Refusal(Fault.WRAP_TAG, 0, 0)
+            raise Refusal(Fault.WRAP_TAG)
         child = self.children[number - 1]
         wrapped = child.wrap(payload)
         # A framing that takes the tag off, puts a header in front or stuffs must still leave it in its place.
@@ -738,7 +738,7 @@ class Tagged(Kind):
             body = b""
         frame = wrapped.header + body[:at + 1]
         if at >= len(frame) or self.table[frame[at] & self.mask] != number:
-            raise Refusal(Fault.WRAP_TAG, 0, 0)
+            raise Refusal(Fault.WRAP_TAG)
         return wrapped
 
 
@@ -796,13 +796,13 @@ class HeaderBlock(Kind):
         header = self.find_end(data, begin, scan.resume, begin + min(size, bound)) - begin
         if header < 0:
             if size >= bound:
-                return scan.fail(Fault.HEADER_LONG, 0, self.most, bound)
+                return scan.fail(Fault.HEADER_LONG, bound, 0, self.most)
             scan.resume = size
             return scan.want(self.missing(data, begin, end))
         scan.resume = header - 1
         fault, length = self.read_header(bytes(data[begin:begin + header - len(self.separator)]))
         if fault is not Fault.NONE:
-            return scan.fail(fault, 0, 0, header)
+            return scan.fail(fault, header)
         start = header if self.strip else 0
         if length + header - start > self.limit:
             return self.too_long(scan, min(TOP, length + header - start), header, size, header + length, start,
@@ -881,7 +881,7 @@ class Stuffed(Kind):
         body = bytes(data[begin + start:begin + stop])
         place = self.bad_place(body)
         if place >= 0:
-            return scan.fail(Fault.STUFFING, body[place], 0, stop + 1)
+            return scan.fail(Fault.STUFFING, stop + 1, body[place])
         if len(body) > self.limit and len(self.unstuff(body)) > self.limit:
             return self.too_long(scan, 0, stop + 1, size, stop + 1, start, stop)
         scan.found(stop + 1, start, stop)

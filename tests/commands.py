@@ -37,9 +37,9 @@ def invoke(wing: Any, *arguments: object, data: bytes = b"", code: int = 0) -> c
 
 
 def start(wing: Any, *arguments: object, **pipes: Any) -> subprocess.Popen[bytes]:
-    """Start the command on a wing as a process, its three streams pipes unless said otherwise."""
+    """Start the command on a wing as a process, its three streams unbuffered pipes unless said otherwise."""
     streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    return subprocess.Popen([*COMMAND, *map(str, arguments)], cwd=FOLDER, **{**streams, **pipes},
+    return subprocess.Popen([*COMMAND, *map(str, arguments)], bufsize=0, cwd=FOLDER, **{**streams, **pipes},
                             env={**os.environ, "SOCKFRAME_CORE": CHOICES[wing.name]})
 
 

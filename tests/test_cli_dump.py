@@ -246,9 +246,7 @@ def test_frames_of_a_pipe_come_as_they_arrive(wing: Any) -> None:
     with running(wing, "dump", "-f", "u8", "--json") as process:
         for number in range(3):
             process.stdin.write(b"\2o")
-            process.stdin.flush()
             process.stdin.write(b"%d" % number)
-            process.stdin.flush()
             row = json.loads(Task(process.stdout.readline).result())
             assert (row["offset"], row["text"]) == (3 * number, f"o{number}")
         interrupt(process)
@@ -280,11 +278,9 @@ def test_a_followed_file_that_is_cut_is_an_error(wing: Any, tmp_path: Path) -> N
 def test_a_reader_that_has_gone_is_no_noise(wing: Any) -> None:
     with running(wing, "dump", "-f", "lines") as process:
         process.stdin.write(b"one\n")
-        process.stdin.flush()
         assert b"one" in Task(process.stdout.readline).result()
         process.stdout.close()
         process.stdin.write(b"two\n")
-        process.stdin.flush()
         assert process.wait(LIMIT) == 1
         assert process.stderr.read() == b""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import ssl
 import sys
@@ -98,10 +99,23 @@ class LengthType(click.ParamType):  # type: ignore[type-arg]
         return click.IntRange(0, UNLIMITED).convert(value, param, ctx)
 
 
+class SecondsType(click.FloatRange):
+    """A number of seconds above 0."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{number} is not in the range: it must be a number", param, ctx)
+        return number
+
+
 FRAMING = FramingType()
 ADDRESS = AddressType()
 LENGTH = LengthType()
-SECONDS = click.FloatRange(0, 1e9, min_open=True)
+SECONDS = SecondsType(0, 1e9, min_open=True)
 
 
 def to_connect(address: Address) -> Address:

@@ -83,9 +83,9 @@ def descriptors() -> int:
     return len(os.listdir("/dev/fd"))
 
 
-def run(server: Any, log: Path, spare: int | None) -> None:
+def run(server: Any, log: Path, spare: int | None, lifetime: int) -> None:
     """Serve until a signal comes; at last nothing may be left: no child, no thread, no descriptor."""
-    signal.alarm(int(10 * LIMIT))  # the test is gone
+    signal.alarm(lifetime)  # the test is gone
     logging.basicConfig(level=logging.DEBUG, filename=log, format="%(levelname)s %(message)s", force=True)
     # As it would be in a fresh process.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -107,9 +107,10 @@ def run(server: Any, log: Path, spare: int | None) -> None:
 
 @contextmanager
 def serving(wing: Any, handler: Callable[[bytes], Any], *, address: Any = LOCAL, framing: Framing = FRAMING,
-            spare: int | None = None, then: Callable[[Any], object] = id, **options: Any) -> Iterator[Running]:
-    """Run a server in a process of its own, and stop it at the end; `spare` is how many files it may open, and
-    `then` is called with the server once it is made."""
+            spare: int | None = None, then: Callable[[Any], object] = id, lifetime: int = int(10 * LIMIT),
+            **options: Any) -> Iterator[Running]:
+    """Run a server in a process of its own, and stop it at the end, or after the `lifetime` in seconds; `spare` is
+    how many files it may open, and `then` is called with the server once it is made."""
     assert threading.active_count() == 1, threading.enumerate()  # as fork wants it
     server = of_wing(wing)(handler, address, framing, **options)
     then(server)
@@ -121,7 +122,7 @@ def serving(wing: Any, handler: Callable[[bytes], Any], *, address: Any = LOCAL,
         if not running.pid:
             status = 1
             try:
-                run(server, running.log, spare)
+                run(server, running.log, spare, lifetime)
                 status = 0
             except BaseException:
                 logging.exception("the server broke off")

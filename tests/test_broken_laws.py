@@ -58,7 +58,7 @@ class Interrupt:
 
     def look(self, frame: Any, event: str, _: Any) -> Any:
         name = frame.f_code.co_name
-        if not frame.f_globals["__name__"].startswith("sockframe.") or name == "_leave":  # there, all is in its place
+        if not frame.f_globals["__name__"].startswith("sockframe."):
             return None
         if event in self.events and not self.place and ("line" not in self.events or name in ("_absorb", "_append")):
             if not self.left:

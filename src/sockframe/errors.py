@@ -262,6 +262,11 @@ def closed_error() -> OSError:
     return OSError(errno.EBADF, os.strerror(errno.EBADF))
 
 
+def forked_error() -> OSError:
+    """Make the error of a call in a forked process, where a thread that stayed behind was at work."""
+    return OSError(errno.EDEADLK, "another thread was at work with the connection when the process forked")
+
+
 def timeout_error() -> TimeoutError:
     """Make the error of a deadline that passed."""
     return TimeoutError("timed out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import select as system
 from collections.abc import Iterator
 from contextlib import suppress
@@ -37,7 +38,7 @@ class FrameSelector:
     connection at most 64 KiB are taken at a time. What a signal handler, or a framing of your own, raises
     comes out of `select`, and nothing is lost. With `progress` a connection that got on without bringing a
     frame comes too, as (key, []): part of a frame has arrived, or all that was unsent is sent. To be used by
-    one thread.
+    one thread, of the process that made it.
     """
 
     _receive = staticmethod(receive_ready)
@@ -53,6 +54,7 @@ class FrameSelector:
         self._unseen: dict[int, FrameKey] = {}   # connections that hold bytes which no poll can see
         self._hiding: set[int] = set()           # descriptors of sockets that may hide bytes (TLS)
         self._closed = False
+        self._process = os.getpid()
 
     def register(self, conn: Any, data: Any = None) -> FrameKey:
         """Watch a connection; return its key. Bytes that it holds already count as received."""
@@ -156,7 +158,7 @@ class FrameSelector:
     def want_write(self, conn: Any) -> None:
         """A connection has kept a tail: flush it before anything more is received."""
         number = self._numbers.get(id(conn))
-        if number is not None:
+        if number is not None and not self._is_forked():
             self._poller.modify(number, POLLOUT)
 
     def forget(self, conn: Any) -> None:
@@ -169,14 +171,21 @@ class FrameSelector:
     def _check_open(self) -> None:
         if self._closed:
             raise OSError(errno.EBADF, "the selector is closed")
+        if self._is_forked():
+            raise OSError(errno.EBADF, "the selector belongs to the process that this one was forked from")
+
+    def _is_forked(self) -> bool:
+        """Say whether the kernel's list (epoll(7)) is another process's, which has it in common with this one."""
+        return os.getpid() != self._process
 
     def _drop(self, conn: Any) -> FrameKey:
         """Forget a connection."""
         number = self._numbers.pop(id(conn))
         self._unseen.pop(number, None)
         self._hiding.discard(number)
-        with suppress(OSError, KeyError):  # its descriptor may be gone already
-            self._poller.unregister(number)
+        if not self._is_forked():
+            with suppress(OSError, KeyError):  # its descriptor may be gone already
+                self._poller.unregister(number)
         return self._keys.pop(number)
 
     def _look(self, deadline: float | None) -> None:

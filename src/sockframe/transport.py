@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import select
 import socket
+import threading
+from _socket import socket as _SOCKET
 from contextlib import suppress
-from threading import RLock
 from time import monotonic_ns
 from typing import Any
 
@@ -37,7 +38,6 @@ class _Unset:
 UNSET: Any = _Unset()
 
 _DIRECT = ("recv", "recv_into", "send", "sendmsg", "fileno", "gettimeout")
-_SOCKET: Any = socket.socket.__base__
 
 
 def is_plain(sock: Any) -> bool:
@@ -109,7 +109,7 @@ class Methods:
         self._sock = sock
         # TLS (what has pending()) keeps a record of what it could not send, and must be given the same bytes again.
         self.keeps = hasattr(sock, "pending")
-        self._lock = RLock()
+        self._lock = threading.RLock()
         self._deadlines: list[int] = []  # of the calls at work
         self._begun = 0                  # calls so far
         self._own: Any = None            # the socket's own timeout, while calls are at work,
@@ -126,6 +126,15 @@ class Methods:
             self._sock.settimeout(timeout)
             if self._deadlines:
                 self._own = self._now = socket_timeout(self._sock)
+                self._lend()
+
+    def after_fork(self) -> None:
+        """Forget the calls of threads that this process doesn't have."""
+        self._lock = threading.RLock()
+        if self._deadlines or self._now != self._own:
+            self._deadlines.clear()
+            self._now = UNSET  # it is not known what was set of it
+            with suppress(OSError):
                 self._lend()
 
     def receive(self, size: int, deadline: int) -> bytes:
@@ -184,7 +193,8 @@ class Methods:
     def _give_back(self, deadline: int) -> None:
         """End a call: the timeout is that of the others, or the socket's own."""
         with self._lock:
-            self._deadlines.remove(deadline)
+            if deadline in self._deadlines:  # not so in a process that was forked meanwhile
+                self._deadlines.remove(deadline)
             with suppress(OSError):
                 self._lend()
 
@@ -218,7 +228,7 @@ def refuse_unfit(sock: Any) -> None:
     """Refuse a socket that carries no stream: datagrams, or one that listens."""
     if not callable(getattr(sock, "recv", None)) or not callable(getattr(sock, "send", None)):
         raise TypeError(f"a stream socket is needed, not {type(sock).__name__}")
-    if isinstance(sock, _SOCKET):
+    if isinstance(sock, (_SOCKET, socket.socket)):  # gevent's is of another class
         kind = sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
         if kind != socket.SOCK_STREAM:
             raise ValueError(f"a stream socket is needed, not one of type {kind}")

@@ -39,12 +39,17 @@ cdef class Connection:
     cdef Py_ssize_t tail_at          # from here on
     cdef PyThread_type_lock reading, writing
     cdef unsigned long reader, writer
+    cdef tuple turns                 # locks instead of those, where the socket's own methods may switch greenlets
+    cdef int forks                   # that this process was away from the first, when it was last used
     cdef int using                   # calls that are at work with the socket
     cdef bint shut, last, made
     cdef object watcher              # the selector that it is registered with
 
     cdef int check_open(self) except -1
     cdef int64_t deadline(self, object timeout) except? -1
+    cdef int after_fork(self) except -1
+    cdef bint is_mine(self, unsigned long *owner, unsigned long me) except -1
+    cdef int take_turn(self, object turn, int64_t deadline) except -1
     cdef int enter(self, unsigned long *owner, PyThread_type_lock lock, int64_t deadline) except -1
     cdef void leave(self, unsigned long *owner, PyThread_type_lock lock) noexcept
     cdef int begin_use(self) except -1

@@ -2,6 +2,8 @@
 # cython: cdivision=True, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
 """Connection: whole frames over a stream socket."""
 
+import os
+import threading
 from operator import index
 from socket import SHUT_RD
 
@@ -69,6 +71,19 @@ cdef enum:
     BATCH = 1024         # frames for one send
     MANY = 1 << 20       # bytes of frames that recv_many() returns, about
 
+cdef int forks = 0                     # between this process and the first
+cdef unsigned long GONE = <unsigned long>-1  # holds the turn: a thread that stayed behind at a fork
+
+
+def count_fork():
+    """This process is a fork."""
+    global forks
+    forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=count_fork)
+
 
 cdef class Connection:
     """Sends and receives whole frames over a connected stream socket: `Connection(sock, framing)`.
@@ -77,10 +92,16 @@ cdef class Connection:
     against their deadlines. `timeout` is in seconds and for the whole call; None waits for ever, 0 does
     not wait; without it, the socket's own timeout is taken. What a timeout, a signal handler or a
     full socket interrupts goes on with the next call: nothing is lost.
+
+    Greenlets take turns as threads do, where gevent has patched the socket. After os.fork() both processes
+    have the one stream, as with any socket: one uses it, the other closes it, which does not shut it down.
+    Where another thread was receiving at that moment, the child can't receive, and so for sending: its
+    calls raise `OSError` (EDEADLK). Of what a subclass overrides, no other method makes use.
     """
 
     def __cinit__(self, *args, **keywords):
         self.shut = True  # until it is made
+        self.forks = forks
         self.reading = PyThread_allocate_lock()
         self.writing = PyThread_allocate_lock()
         if self.reading == NULL or self.writing == NULL:
@@ -95,6 +116,8 @@ cdef class Connection:
             raise errors.reentry_error(type(self).__name__)
         self.sock = sock
         self._methods = methods
+        # Asked for anew each time: gevent puts locks for greenlets there.
+        self.turns = None if methods is None else (threading.RLock(), threading.RLock())
         self.given = framing
         self.plan = plan
         self.decoder = decoder
@@ -122,6 +145,8 @@ cdef class Connection:
     @property
     def closed(self):
         """Whether close() or detach() was called."""
+        if self.forks != forks:
+            self.after_fork()
         return self.shut
 
     @property
@@ -269,7 +294,7 @@ cdef class Connection:
 
     def close(self):
         """Close the connection; calls that wait in other threads end with `OSError` (EBADF)."""
-        if self.shut:
+        if self.closed:
             return
         self.shut = True
         if self.watcher is not None:
@@ -315,7 +340,28 @@ cdef class Connection:
         """Refuse a call after close()."""
         if self.shut:
             raise errors.closed_error()
+        if self.forks != forks:
+            self.after_fork()
         return 0
+
+    cdef int after_fork(self) except -1:
+        """Forget the calls of the threads that stayed behind."""
+        cdef unsigned long me = PyThread_get_thread_ident()
+        self.forks = forks
+        if self.reader and not self.is_mine(&self.reader, me):
+            self.reader = GONE
+        if self.writer and not self.is_mine(&self.writer, me):
+            self.writer = GONE
+        self.using = 0
+        if self._methods is not None:
+            self._methods.after_fork()
+        return 0
+
+    cdef bint is_mine(self, unsigned long *owner, unsigned long me) except -1:
+        """Say whether the call comes from inside another one."""
+        if self.turns is not None:
+            return self.turns[owner == &self.writer]._is_owned()
+        return owner[0] == me
 
     cdef int64_t deadline(self, object timeout) except? -1:
         """Return the time at which a call with this timeout ends."""
@@ -330,9 +376,13 @@ cdef class Connection:
         cdef unsigned long me = PyThread_get_thread_ident()
         cdef int got
         cdef int64_t left
-        if owner[0] == me:
+        if self.is_mine(owner, me):
             raise errors.reentry_error(type(self).__name__)
-        if not PyThread_acquire_lock(lock, NOWAIT_LOCK):
+        if owner[0] == GONE:
+            raise errors.forked_error()
+        if self.turns is not None:
+            self.take_turn(self.turns[owner == &self.writer], deadline)
+        elif not PyThread_acquire_lock(lock, NOWAIT_LOCK):
             while True:
                 left = -1 if deadline == SF_NEVER else (deadline - sf_now()) // 1000 + 1 if deadline else 0
                 if deadline != SF_NEVER and left <= 0:
@@ -349,10 +399,27 @@ cdef class Connection:
             raise errors.closed_error()
         return 0
 
+    cdef int take_turn(self, object turn, int64_t deadline) except -1:
+        """Wait for the turn at a socket whose methods may go on with another greenlet of this thread."""
+        cdef object left
+        try:
+            if not turn.acquire(False):
+                left = -1 if deadline == SF_NEVER else (deadline - sf_now()) / 1e9 if deadline else 0
+                if (deadline != SF_NEVER and left <= 0) or not turn.acquire(True, left):
+                    raise transport.passed_error(deadline, "another thread is at work")
+        except BaseException:
+            if turn._is_owned():
+                turn.release()
+            raise
+        return 0
+
     cdef void leave(self, unsigned long *owner, PyThread_type_lock lock) noexcept:
         """Give the turn to the next."""
         owner[0] = 0
-        PyThread_release_lock(lock)
+        if self.turns is not None:
+            self.turns[owner == &self.writer].release()
+        else:
+            PyThread_release_lock(lock)
 
     cdef int begin_use(self) except -1:
         """Return the descriptor, asked of the socket anew, for one system call; then `end_use`."""
@@ -367,7 +434,8 @@ cdef class Connection:
 
     cdef int end_use(self) except -1:
         """The system call is over; the last one to leave closes a closed connection's socket."""
-        self.using -= 1
+        if self.using:  # not so in a process that was forked meanwhile
+            self.using -= 1
         if self.shut:
             if not self.using:
                 transport.close(self.sock)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import threading
 from collections.abc import Iterable, Iterator
 from operator import index
 from socket import SHUT_RD
-from threading import RLock
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -29,6 +30,30 @@ MANY = 1 << 20   # bytes of frames that recv_many() returns, about
 _DONTWAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
 _NOSIGNAL: int = getattr(socket, "MSG_NOSIGNAL", 0)
 
+_forks = 0                   # between this process and the first
+_forking = threading.Lock()  # held while a connection is looked after that comes from before one
+
+
+def count_fork() -> None:
+    """This process is a fork."""
+    global _forks, _forking
+    _forks += 1
+    _forking = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=count_fork)
+
+
+class _GoneTurn:
+    """The turn of a thread that stayed behind at a fork; what it had begun is not known here."""
+
+    def _is_owned(self) -> bool:
+        return False
+
+    def acquire(self, *how: Any) -> bool:
+        raise errors.forked_error()
+
 
 class Connection:
     """Sends and receives whole frames over a connected stream socket: `Connection(sock, framing)`.
@@ -37,12 +62,19 @@ class Connection:
     against their deadlines. `timeout` is in seconds and for the whole call; None waits for ever, 0 does
     not wait; without it, the socket's own timeout is taken. What a timeout, a signal handler or a
     full socket interrupts goes on with the next call: nothing is lost.
+
+    Greenlets take turns as threads do, where gevent has patched the socket. After os.fork() both processes
+    have the one stream, as with any socket: one uses it, the other closes it, which does not shut it down.
+    Where another thread was receiving at that moment, the child can't receive, and so for sending: its
+    calls raise `OSError` (EDEADLK). Of what a subclass overrides, no other method makes use.
     """
 
-    __slots__ = ("_decoder", "_framing", "_inbox", "_kind", "_last", "_methods", "_reading", "_receiving", "_rest",
+    __slots__ = ("_decoder", "_forks", "_inbox", "_kind", "_last", "_methods", "_reading", "_receiving", "_rest",
                  "_sending", "_shut", "_tail", "_tail_at", "_watcher", "_writing", "sock")
 
     sock: Any
+    _forks: int
+    _methods: Any
     _reading: Any
     _writing: Any
     _watcher: Any
@@ -52,7 +84,10 @@ class Connection:
         self._shut = True   # until it is made
         self._tail = b""    # what a frame sent in part leaves to be sent,
         self._tail_at = 0   # from here on
-        self._reading, self._writing = RLock(), RLock()
+        self._forks = _forks
+        self._methods = None  # the socket's own, where it is no plain one
+        # Asked for anew each time: gevent puts locks for greenlets there.
+        self._reading, self._writing = threading.RLock(), threading.RLock()
         self._receiving = self._sending = False
         self._watcher = None  # the selector that it is registered with
         return self
@@ -64,9 +99,8 @@ class Connection:
         if hasattr(self, "_kind"):
             raise errors.reentry_error(type(self).__name__)
         self.sock = sock
-        self._methods = methods        # the socket's own, where it is no plain one
+        self._methods = methods
         self._kind = kind
-        self._framing = framing
         self._decoder = Decoder(framing)
         self._rest: list[bytes] | None = None  # frames that the end of the stream made
         self._inbox: list[Any] | None = None   # bytes received that are not yet held, see _absorb
@@ -76,17 +110,18 @@ class Connection:
     @property
     def framing(self) -> Framing:
         """The framing. Setting it reads all bytes not yet delivered as frames by the new one."""
-        return self._framing
+        return self._kind.framing
 
     @framing.setter
     def framing(self, framing: Framing) -> None:
         self._check_open()
         self._kind = compiled(framing)
-        self._framing = framing
 
     @property
     def closed(self) -> bool:
         """Whether close() or detach() was called."""
+        if self._forks != _forks:
+            self._after_fork()
         return self._shut
 
     @property
@@ -103,12 +138,11 @@ class Connection:
         self._check_open()
         kind = self._kind if framing is None else compiled(framing)
         deadline = self._deadline(timeout)
-        self._refuse_reentry(self._reading)
+        turn = self._enter(self._reading, deadline)
         try:
-            self._enter(self._reading, deadline)
             return self._receive_frame(kind, deadline)
         finally:
-            self._leave(self._reading)
+            turn.release()
 
     def recv_into(self, buffer: Buffer, framing: Framing | None = None, *, timeout: float | None = UNSET) -> int:
         """Receive the next payload into a writable buffer and return its size in bytes.
@@ -119,13 +153,12 @@ class Connection:
         self._check_open()
         kind = self._kind if framing is None else compiled(framing)
         deadline = self._deadline(timeout)
-        self._refuse_reentry(self._reading)
+        turn = self._enter(self._reading, deadline)
         try:
-            self._enter(self._reading, deadline)
             with hold_writable(buffer, "buffer") as target:
                 return self._receive_frame_into(target, kind, deadline)
         finally:
-            self._leave(self._reading)
+            turn.release()
 
     def recv_many(self, limit: int = 1024, *, timeout: float | None = UNSET) -> list[bytes]:
         """Wait for one frame at least and return the payloads of all that are here, as a list of bytes.
@@ -137,12 +170,11 @@ class Connection:
         if most < 1:
             raise errors.limit_error(most)
         deadline = self._deadline(timeout)
-        self._refuse_reentry(self._reading)
+        turn = self._enter(self._reading, deadline)
         try:
-            self._enter(self._reading, deadline)
             return self._receive_frames(most, deadline)
         finally:
-            self._leave(self._reading)
+            turn.release()
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -150,14 +182,13 @@ class Connection:
     def __next__(self) -> bytes:
         self._check_open()
         deadline = self._deadline(UNSET)
-        self._refuse_reentry(self._reading)
+        turn = self._enter(self._reading, deadline)
         try:
-            self._enter(self._reading, deadline)
             return self._receive_frame(self._kind, deadline)
         except errors.EndOfStream:
             raise StopIteration from None
         finally:
-            self._leave(self._reading)
+            turn.release()
 
     def send(self, payload: Buffer, *, timeout: float | None = UNSET) -> None:
         """Send one payload as a frame.
@@ -170,12 +201,11 @@ class Connection:
         """
         self._check_open()
         deadline = self._deadline(timeout)
-        self._refuse_reentry(self._writing)
+        turn = self._enter(self._writing, deadline)
         try:
-            self._enter(self._writing, deadline)
             self._send_frame(hold(payload, "payload"), deadline)
         finally:
-            self._leave(self._writing)
+            turn.release()
 
     def send_many(self, payloads: Iterable[Buffer], *, timeout: float | None = UNSET) -> None:
         """Send the payloads of an iterable as frames, many with one system call.
@@ -186,40 +216,37 @@ class Connection:
         """
         self._check_open()
         deadline = self._deadline(timeout)
-        self._refuse_reentry(self._writing)
+        turn = self._enter(self._writing, deadline)
         try:
-            self._enter(self._writing, deadline)
             if isinstance(payloads, (list, tuple)):
                 checked = self._check_payloads(tuple(payloads))
                 self._send_frames(iter(checked), checked, deadline)
             else:
                 self._send_frames(iter(payloads), None, deadline)
         finally:
-            self._leave(self._writing)
+            turn.release()
 
     def flush(self, *, timeout: float | None = UNSET) -> None:
         """Send what an interrupted send() left unsent."""
         self._check_open()
         deadline = self._deadline(timeout)
-        self._refuse_reentry(self._writing)
+        turn = self._enter(self._writing, deadline)
         try:
-            self._enter(self._writing, deadline)
             self._send_tail(deadline)
         finally:
-            self._leave(self._writing)
+            turn.release()
 
     def shutdown(self, how: int) -> None:
         """Shut down one half of the connection or both, as `socket.shutdown` does; what is unsent goes first."""
         self._check_open()
         deadline = self._deadline(UNSET)
-        self._refuse_reentry(self._writing)
+        turn = self._enter(self._writing, deadline)
         try:
-            self._enter(self._writing, deadline)
             if how != SHUT_RD:
                 self._send_tail(deadline)
             self.sock.shutdown(how)
         finally:
-            self._leave(self._writing)
+            turn.release()
 
     def pending(self) -> int:
         """Return the number of bytes that are here and not yet delivered, which select() can't see: those
@@ -232,7 +259,7 @@ class Connection:
 
     def close(self) -> None:
         """Close the connection; calls that wait in other threads end with `OSError` (EBADF)."""
-        if self._shut:
+        if self.closed:
             return
         self._shut = True
         if self._watcher is not None:
@@ -246,23 +273,23 @@ class Connection:
         """Give up the socket: return it, and the bytes received that are not yet delivered as frames."""
         self._check_open()
         deadline = self._deadline(UNSET)
-        self._refuse_reentry(self._reading)
-        self._refuse_reentry(self._writing)
+        reading = self._enter(self._reading, deadline)
         try:
-            self._enter(self._reading, deadline)
-            self._enter(self._writing, deadline)
-            self._send_tail(deadline)
-            self._absorb()
-            decoder = self._decoder
-            given = self.sock, b"".join((*(self._rest or ()), decoder._cut(decoder._begin, len(decoder._store))))
-            self._shut = True
-            if self._watcher is not None:
-                self._watcher.forget(self)
-            decoder._forget()
-            return given
+            writing = self._enter(self._writing, deadline)
+            try:
+                self._send_tail(deadline)
+                self._absorb()
+                decoder = self._decoder
+                given = self.sock, b"".join((*(self._rest or ()), decoder._cut(decoder._begin, len(decoder._store))))
+                self._shut = True
+                if self._watcher is not None:
+                    self._watcher.forget(self)
+                decoder._forget()
+                return given
+            finally:
+                writing.release()
         finally:
-            self._leave(self._writing)
-            self._leave(self._reading)
+            reading.release()
 
     def __reduce__(self) -> NoReturn:
         raise errors.no_copy_error(self)
@@ -278,6 +305,20 @@ class Connection:
         """Refuse a call after close()."""
         if self._shut:
             raise errors.closed_error()
+        if self._forks != _forks:
+            self._after_fork()
+
+    def _after_fork(self) -> None:
+        """Forget the calls of the threads that stayed behind."""
+        with _forking:
+            if self._forks == _forks:
+                return
+            self._reading, self._writing = (
+                turn if turn._is_owned() or is_free(turn) else _GoneTurn() for turn in (self._reading, self._writing))
+            self._receiving = self._sending = False
+            if self._methods is not None:
+                self._methods.after_fork()
+            self._forks = _forks
 
     def _deadline(self, timeout: Any) -> int:
         """Return the time at which a call with this timeout ends."""
@@ -285,23 +326,24 @@ class Connection:
             timeout = (self._methods or self.sock).gettimeout()
         return transport.deadline_after(timeout)
 
-    def _refuse_reentry(self, lock: Any) -> None:
-        """Refuse a call from inside another one."""
-        if lock._is_owned():
+    def _enter(self, turn: Any, deadline: int) -> Any:
+        """Wait for the turn to read or write, which the caller releases; a call from inside another one is refused.
+
+        It is released by its own method in C, so that no signal handler's exception can come before that.
+        """
+        if turn._is_owned():
             raise errors.reentry_error(type(self).__name__)
-
-    def _enter(self, lock: Any, deadline: int) -> None:
-        """Wait for the turn to read or write."""
-        if not lock.acquire(False):
-            left = -1.0 if deadline == NEVER else (deadline - monotonic_ns()) / 1e9 if deadline else 0.0
-            if (deadline != NEVER and left <= 0) or not lock.acquire(True, left):
-                raise transport.passed_error(deadline, "another thread is at work")
-        self._check_open()
-
-    def _leave(self, lock: Any) -> None:
-        """Give the turn to the next."""
-        if lock._is_owned():
-            lock.release()
+        try:
+            if not turn.acquire(False):
+                left = -1.0 if deadline == NEVER else (deadline - monotonic_ns()) / 1e9 if deadline else 0.0
+                if (deadline != NEVER and left <= 0) or not turn.acquire(True, left):
+                    raise transport.passed_error(deadline, "another thread is at work")
+            self._check_open()
+        except BaseException:
+            if turn._is_owned():
+                turn.release()
+            raise
+        return turn
 
     def _end_use(self) -> None:
         """A system call is over; the last one to leave closes a closed connection's socket."""
@@ -336,6 +378,8 @@ class Connection:
                 except (BlockingIOError, TimeoutError) as error:
                     if isinstance(error, TimeoutError) and error.errno is not None:
                         raise errors.os_error(error.errno) from None
+                    if is_handlers(error):
+                        raise
                     blocking = False
         finally:
             self._receiving = False
@@ -479,6 +523,8 @@ class Connection:
                     except (BlockingIOError, TimeoutError) as error:
                         if isinstance(error, TimeoutError) and error.errno is not None:
                             raise errors.os_error(error.errno) from None
+                        if is_handlers(error):
+                            raise
                         blocking = False
                         continue
             finally:
@@ -621,6 +667,19 @@ class Connection:
         except BaseException:
             self.close()  # a list is taken as a whole or not at all
             raise
+
+
+def is_handlers(error: BaseException) -> bool:
+    """Say whether a signal handler raised it, in a frame of its own, and not the system call."""
+    return error.__traceback__ is not None and error.__traceback__.tb_next is not None
+
+
+def is_free(turn: Any) -> bool:
+    """Say whether nobody holds a lock."""
+    if not turn.acquire(False):
+        return False
+    turn.release()
+    return True
 
 
 def enclose(wrapped: Wrapped, payload: bytes) -> list[bytes]:

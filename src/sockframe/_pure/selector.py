@@ -22,16 +22,17 @@ def receive_ready(keys: Iterable[Any], results: list[tuple[Any, list[bytes] | Ex
         if conn._shut or conn._reading._is_owned():
             continue
         try:
-            conn._enter(conn._reading, AT_ONCE)
-            arrive(key, conn, results)
+            turn = conn._enter(conn._reading, AT_ONCE)
+            try:
+                arrive(key, conn, results)
+            finally:
+                turn.release()
         except BlockingIOError:
             pass
         except Exception as error:
             if not is_own_error(error):
                 raise
             results.append((key, error))
-        finally:
-            conn._leave(conn._reading)
 
 
 def arrive(key: Any, conn: Connection, results: list[tuple[Any, list[bytes] | Exception]]) -> None:

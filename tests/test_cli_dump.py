@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from commands import CHOICES, invoke, run, start
 from scripted import LIMIT, Task
 from test_protocols import FAULTS, NAMES, SAMPLES
@@ -344,6 +346,41 @@ def test_a_connection(wing: Any, tmp_path: Path, unix: bool) -> None:
     assert result.stderr.startswith("Error: stream ended 3 bytes into a frame")
 
 
+def test_a_connection_over_tls(wing: Any, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    for option, code in ([["--tls-ca", tmp_path / "ca"], 0], [["--tls-insecure"], 0], [["--tls"], 1]):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            address = f"127.0.0.1:{listener.getsockname()[1]}"
+            task = serve_once(b"one\n", listener, context)
+            result = invoke(wing, "dump", "-f", "lines", "--json", "--connect", address, *option, code=code)
+        if code:
+            assert "certificate verify failed" in result.stderr
+            with pytest.raises(OSError):
+                task.result()
+        else:
+            task.result()
+            assert [row["text"] for row in rows(result.stdout)] == ["one"]
+
+
+@pytest.mark.parametrize("unix", [False, True])
+def test_a_client(wing: Any, tmp_path: Path, unix: bool) -> None:
+    with running(wing, "dump", "-f", "u8", "--listen", tmp_path / "s" if unix else "127.0.0.1:0") as process:
+        told = Task(process.stderr.readline).result().decode()
+        assert told.startswith("listening at ")
+        address: Any = told.split()[-1]
+        if not unix:
+            address = ("127.0.0.1", int(address.rpartition(":")[2]))
+        with sockframe.connect(address, LengthPrefix(1), timeout=LIMIT) as conn:
+            conn.send(b"one")
+            assert b"|one|" in Task(process.stdout.readline).result()
+        assert process.wait(LIMIT) == 0
+        assert process.stderr.read().endswith(b" has connected\n")
+    assert not (tmp_path / "s").exists()
+
+
 def test_nobody_to_connect_to(wing: Any, tmp_path: Path) -> None:
     result = invoke(wing, "dump", "-f", "lines", "--connect", tmp_path / "s", code=1)
     assert result.stderr == f"Error: {tmp_path / 's'}: No such file or directory\n"
@@ -360,8 +397,10 @@ def test_silence_is_an_error_after_the_timeout(wing: Any) -> None:
 
 @pytest.mark.parametrize(("arguments", "words"), [
     ([], "Missing option '-f' / '--framing'"),
-    (["-f", "lines", "--connect", ":70", "file"], "--connect excludes a file and --follow"),
-    (["-f", "lines", "--connect", ":70", "--follow"], "--connect excludes a file and --follow"),
+    (["-f", "lines", "--connect", ":70", "file"], "a file, --connect and --listen exclude each other"),
+    (["-f", "lines", "--listen", ":70", "--follow"], "a file, --connect and --listen exclude each other"),
+    (["-f", "lines", "--listen", ":70", "--connect", ":70"], "a file, --connect and --listen exclude each other"),
+    (["-f", "lines", "--listen", ":70", "--timeout", "1"], "--timeout and TLS need --connect"),
     (["-f", "lines", "--connect", ":0"], "port 0 can't be connected to"),
     (["-f", "lines", "--connect", "localhost"], "'localhost' has no port: say host:port, or a path with a slash"),
     (["-f", "lines", "--connect", "::1:70"], "an IPv6 address goes in brackets: [::1]:70"),

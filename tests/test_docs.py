@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 
@@ -61,6 +62,40 @@ def test_the_client_talks_to_the_server(wing: str) -> None:
 @pytest.mark.parametrize("source", [text for text in PYTHON if text not in (SERVER, CLIENT)])
 def test_the_other_examples_run(source: str, wing: str) -> None:
     run(source, wing)
+
+
+def console() -> "list[tuple[str, str]]":
+    """Return the commands of the README's console, each with what it prints."""
+    (text,) = (text for language, text in BLOCKS if language == "console")
+    found = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", text, re.MULTILINE)
+    assert sum(len(output.splitlines()) + 1 for _, output in found) == len(text.splitlines())
+    return found
+
+
+@pytest.mark.parametrize("wing", WINGS)
+def test_the_console_prints_what_it_says(wing: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    environment = {**os.environ, "SOCKFRAME_CORE": wing,
+                   "PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"}
+    servers = []
+    try:
+        for command, output in console():
+            line = command.replace("7000", port)
+            expected = output.replace("7000", port)
+            if line.endswith(" &"):
+                servers.append(subprocess.Popen(["bash", "-c", "exec " + line[:-2]], text=True, env=environment,
+                                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+                assert servers[-1].stdout.readline() == expected  # type: ignore[union-attr]
+            else:
+                result = subprocess.run(["bash", "-c", line], text=True, env=environment, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, timeout=60)
+                assert result.stdout == expected
+    finally:
+        for server in servers:
+            server.terminate()
+            assert server.communicate(timeout=60)[0] == ""
+    assert [server.returncode for server in servers] == [0]
 
 
 def table() -> "list[list[str]]":

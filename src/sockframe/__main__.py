@@ -14,6 +14,8 @@ def main() -> None:
         if missing not in ("click", "rich"):
             raise
         sys.exit(f"the sockframe command needs {missing}: pip install 'sockframe[cli]'")
+    except KeyboardInterrupt:
+        sys.exit(130)
     command(prog_name="sockframe")
 
 

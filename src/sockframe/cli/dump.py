@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
 from collections.abc import Generator
 from contextlib import closing
@@ -10,6 +12,7 @@ import click
 
 from ..errors import FramingError
 from ..framings import Framing
+from ..server import open_listener
 from .params import (
     ADDRESS,
     SECONDS,
@@ -36,11 +39,12 @@ from .streams import CHUNK, Input, Output, meter, open_connection
 @click.option("--json", "in_json", is_flag=True, help="Print a line of JSON for each frame.")
 @click.option("--follow", is_flag=True, help="Go on as the file grows.")
 @click.option("--connect", "peer", type=ADDRESS, help="Dump what this address sends, instead of a file.")
+@click.option("--listen", type=ADDRESS, help="Dump what the first client sends that connects to this address.")
 @click.option("--timeout", type=SECONDS, help="Seconds to connect, and of silence, after which it is an error.")
 @tls_options
 def dump(file: str, framing: Framing, max_length: int | None, overlong: str | None, most: int, in_json: bool,
-         follow: bool, peer: Address | None, timeout: float | None, tls: bool, tls_ca: str | None,
-         tls_insecure: bool) -> None:
+         follow: bool, peer: Address | None, listen: Address | None, timeout: float | None, tls: bool,
+         tls_ca: str | None, tls_insecure: bool) -> None:
     """Print the frames of FILE (standard input without one), or of a connection.
 
     Each line has the frame's offset in the stream, the length of its payload, and the payload's first bytes, in
@@ -50,15 +54,18 @@ def dump(file: str, framing: Framing, max_length: int | None, overlong: str | No
     """
     framing = limited(framing, max_length, overlong)
     context = client_context(tls, tls_ca, tls_insecure)
+    if (file != "-" or follow) + (peer is not None) + (listen is not None) > 1:
+        raise click.UsageError("a file, --connect and --listen exclude each other")
     if peer is None and (context or timeout is not None):
         raise click.UsageError("--timeout and TLS need --connect")
-    if peer is not None and (file != "-" or follow):
-        raise click.UsageError("--connect excludes a file and --follow")
     records, output = Records(framing), Output()
     show = as_json if in_json else as_line
     try:
+        size = None
         if peer is not None:
-            source, size = _from_peer(to_connect(peer), framing, timeout, context), None
+            source = _from_peer(to_connect(peer), framing, timeout, context)
+        elif listen is not None:
+            source = _from_client(listen)
         else:
             source, size = _from_file(file, follow)
         with closing(source), meter("read", size) as done:
@@ -95,6 +102,24 @@ def _from_peer(address: Address, framing: Framing, timeout: float | None,
                context: ssl.SSLContext | None) -> Generator[bytes, None, None]:
     """Connect, and yield what the peer sends."""
     sock, _ = open_connection(address, framing, timeout, context).detach()
+    return _received(sock)
+
+
+def _from_client(address: Address) -> Generator[bytes, None, None]:
+    """Wait for a client, and yield what it sends."""
+    with open_listener(address, 1) as listener:
+        click.echo(f"listening at {show_address(listener.getsockname())}", err=True)
+        try:
+            sock, peer = listener.accept()
+        finally:
+            if not isinstance(address, tuple):
+                os.unlink(address)
+    click.echo(f"{show_address(peer) or 'a client'} has connected", err=True)
+    return _received(sock)
+
+
+def _received(sock: socket.socket) -> Generator[bytes, None, None]:
+    """Yield what a socket receives, and close it."""
     with sock:
         while data := sock.recv(CHUNK):
             yield data

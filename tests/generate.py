@@ -182,10 +182,6 @@ FRAMING_AND_PAYLOADS = FRAMINGS.flatmap(
 #: What these framings of a user's own say of a bad frame.
 OWN_WORDS = ("no frame begins with 0xff", "no bracket")
 
-#: And of a payload.
-OWN_REFUSALS = ("payload is too long for one that is counted", "payload holds a bracket")
-
-
 # ---- what a call does ----
 
 def outcome(call: Callable[..., Any], *args: Any) -> "tuple[Any, ...]":

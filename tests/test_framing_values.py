@@ -107,6 +107,30 @@ def test_what_a_wing_compiles_is_no_part_of_the_value(wing: Any) -> None:
     assert wing.Decoder(copy.copy(used)).decode(b"\x01\n") == [b"\x01"]
 
 
+REPLACE = [dataclasses.replace, *([copy.replace] if hasattr(copy, "replace") else [])]
+
+
+@pytest.mark.parametrize("replace", REPLACE)
+@given(one=FRAMINGS)
+@settings(max_examples=50)
+def test_one_option_can_be_replaced(replace: Any, one: Framing) -> None:
+    assert replace(one) == one
+    other = replace(one, max_length=UNLIMITED)
+    assert (type(other), other.max_length) == (type(one), UNLIMITED)
+    assert replace(other, max_length=one.max_length) == one
+
+
+@pytest.mark.parametrize("replace", REPLACE)
+def test_delimiters_are_replaced_together(replace: Any) -> None:
+    one = Delimiter(b"a", b"b", keep=True, tail="deliver", max_length=5)
+    assert replace(one, delimiters=[b"c"], keep=False) == Delimiter(b"c", tail="deliver", max_length=5)
+    assert Delimiter(delimiters=(b"a", b"b")) == Delimiter(b"a", delimiters=[b"b"]) == Delimiter(b"a", b"b")
+    with pytest.raises(ValueError, match="is the start of delimiter"):
+        replace(one, delimiters=(b"a", b"ab"))
+    with pytest.raises(TypeError, match=r"^at least one delimiter is needed$"):
+        replace(one, delimiters=())
+
+
 # ---- names ----
 
 @pytest.mark.parametrize(("name", "expected"), [

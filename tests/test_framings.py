@@ -209,6 +209,23 @@ def test_a_framing_of_your_own_has_both_methods(wing: Any, missing: str) -> None
         getattr(half(), missing)(b"")
 
 
+def test_how_deep_one_lies_in_the_other(wing: Any) -> None:
+    """However often one is shared, it is checked but once a level: 256 to the power of 8 checks would never end."""
+    framing: Framing = Lines("lf")
+    for _ in range(8):
+        framing = Tagged(dict.fromkeys(range(256), framing), default=framing)
+    assert wing.Decoder(framing).decode(b"a\nb") == [b"a"]
+    with pytest.raises(ValueError, match=r"^Tagged framings may lie 8 deep in each other, not 9$"):
+        Tagged({1: 3, 2: framing})
+    with pytest.raises(ValueError, match=r"^Tagged framings may lie 8 deep in each other, not 9$"):
+        Tagged({}, default=framing)
+    shallow: Framing = Tagged({1: Slip()}, default=3)
+    for _ in range(7):
+        shallow = Tagged(dict.fromkeys(range(256), shallow))
+    with pytest.raises(ValueError, match=r"^Slip can't truncate an overlong frame, only skip it$"):
+        Tagged(dict(shallow.frames), overlong="truncate")
+
+
 def test_a_header_block_can_be_read_back() -> None:
     """A field's name and a separator that would make a header end, or begin, elsewhere are refused."""
     for field in ("", "a" * 65, "a b", "a:", "ä", "a\n", "\x7f"):

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 from generate import Counted, Parted, outcome
+from scripted import LIMIT
 
-from sockframe.errors import MalformedFrameError
+from sockframe.errors import FrameTooLongError, MalformedFrameError
 from sockframe.framings import Frame, Framing, Need, Tagged
 
 WAYS = ("decode", "feed", "iterate", "update")
@@ -81,12 +82,16 @@ def test_a_frame_known_in_advance_is_asked_for_once_more(wing: Any, way: str) ->
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_need_is_waited_for(wing: Any, way: str) -> None:
-    framing = asked(lambda view: Need(100 - len(view)) if len(view) < 100 else Frame(100, 0, 3))
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_need_is_waited_for(wing: Any, way: str, depth: int) -> None:
+    own = asked(lambda view: Need(100 - len(view)) if len(view) < 100 else Frame(100, 0, 3))
+    framing: Framing = own
+    for _ in range(depth):
+        framing = Tagged({b"x": framing})
     decoder = wing.Decoder(framing)
     for _ in range(99):
         assert give(decoder, way, b"x") == []
-    assert len(framing.seen) == 1
+    assert len(own.seen) == 1
     assert decoder.need == 1
     assert give(decoder, way, b"x") == [b"xxx"]
     assert decoder.buffered == 0
@@ -98,6 +103,34 @@ def test_an_answer_of_need_alone(wing: Any) -> None:
     assert [decoder.decode(bytes([byte])) for byte in b"[ab][]"] == [[], [], [], [b"ab"], [], [b""]]
     assert decoder.need == 1
     assert decoder.finish() == []
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("overlong", ["error", "skip", "truncate"])
+def test_frames_that_are_here_cost_one_call_each(wing: Any, limit: int, inside: bool, overlong: str) -> None:
+    """Whoever takes them off what a connection holds, and also the overlong ones that are passed over."""
+    own = asked(sized, max_length=4, overlong=overlong)
+    payloads = [b"a", b"bb", b"12345678" if overlong != "error" else b"", b"ccc", b"", b"dddd"]
+    expected = [payload[:4] for payload in payloads if overlong == "truncate" or len(payload) <= 4]
+    frames = [bytes([len(payload)]) + payload for payload in payloads]
+    left, right = wing.pair(Tagged({}, default=own) if inside else own)
+    with left, right:
+        left.sock.sendall(b"".join(frames))
+        got: list[bytes] = []
+        while len(got) < len(expected):
+            got += right.recv_many(limit, timeout=LIMIT)
+        assert got == expected
+        assert len(own.seen) == len(frames)
+        left.sock.sendall(b"".join(frames))
+        assert [right.recv(timeout=LIMIT) for _ in expected] == expected
+        assert len(own.seen) == 2 * len(frames)
+        left.sock.sendall(b"".join(frames))
+        with wing.FrameSelector() as selector:
+            selector.register(right)
+            ((_, got),) = selector.select(LIMIT)
+        assert got == expected
+        assert len(own.seen) == 3 * len(frames)
 
 
 # ---- what they see ----
@@ -301,16 +334,36 @@ def test_what_wrap_returns(wing: Any) -> None:
                 call()
 
 
-def test_what_wrap_raises_is_left_alone(wing: Any) -> None:
-    for error in (ValueError("too odd"), KeyError("k"), MalformedFrameError("bad", position=4)):
-        def answer(view: memoryview, error: Exception = error) -> bytes:
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("error", [
+    ValueError("too odd"), KeyError("k"), MalformedFrameError("bad", position=4), FrameTooLongError("long", length=9)])
+def test_what_wrap_raises(wing: Any, error: Exception, inside: bool) -> None:
+    """It is left alone; but of several payloads a ValueError names the place of the bad one."""
+    def answer(view: memoryview) -> bytes:
+        if view[0] == ord("x"):
             raise error
-        target = bytearray(9)
-        for call in ways_to_encode(wing.Encoder(asked(answer)), target):
+        return b"f"
+    own = asked(answer)
+    framing = Tagged({b"x": own}, default=own) if inside else own
+    encoder, target = wing.Encoder(framing), bytearray(9)
+    left, right = wing.pair(framing)
+    with left, right:
+        for call in (lambda: encoder.encode(b"x"), lambda: encoder.encode_into(b"x", target),
+                     lambda: left.send(b"x")):
             with pytest.raises(type(error)) as caught:
                 call()
             assert caught.value is error
-        assert target == bytes(9)
+        for call in (lambda: encoder.encode_many([b"x"] if inside else [b"a", b"x"]),
+                     lambda: left.send_many([b"x"] if inside else [b"a", b"x"]),
+                     lambda: left.send_many(iter([b"x"] if inside else [b"a", b"x"]))):
+            with pytest.raises(type(error)) as caught:
+                call()
+            if type(error) is ValueError:
+                assert str(caught.value) == f"payload {0 if inside else 1}: too odd"
+                assert caught.value.__cause__ is error
+            else:
+                assert caught.value is error
+    assert target == bytes(9)
 
 
 def test_wrap_is_asked_once_and_not_for_what_is_too_long(wing: Any) -> None:

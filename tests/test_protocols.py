@@ -27,7 +27,7 @@ from vectorfiles import all_bytes
 import sockframe
 from sockframe import framings, protocols
 from sockframe.errors import FrameTooLongError, IncompleteFrameError, MalformedFrameError
-from sockframe.framings import UNLIMITED, Delimiter, Framing
+from sockframe.framings import UNLIMITED, Framing
 from sockframe.protocols import PROTOCOL_FRAMINGS, PROTOCOLS, Stomp
 
 FOLDER = Path(__file__).parent / "protocols"
@@ -189,12 +189,8 @@ def test_what_is_no_payload_is_refused(wing: Any, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_limit_is_that_of_the_protocol_and_can_be_another(wing: Any, name: str) -> None:
-    framing = sockframe.framing(name)
     longest = max(map(len, SAMPLES[name].payloads))
-    if isinstance(framing, Delimiter):  # its delimiters are not one argument
-        exact, wider = (Delimiter(*framing.delimiters, max_length=size) for size in (longest, UNLIMITED))
-    else:
-        exact, wider = (dataclasses.replace(framing, max_length=size) for size in (longest, UNLIMITED))
+    exact, wider = (dataclasses.replace(sockframe.framing(name), max_length=size) for size in (longest, UNLIMITED))
     assert wing.Decoder(exact).decode(SAMPLES[name].wire) == SAMPLES[name].payloads
     assert wing.Decoder(wider).decode(SAMPLES[name].wire) == SAMPLES[name].payloads
 

@@ -190,6 +190,11 @@ def wrap_error(code: int, number: int, limit: int, index: int | None = None) -> 
     return ValueError(message)
 
 
+def own_wrap_error(error: ValueError, index: int) -> ValueError:
+    """Make the error of a payload that a framing of the user's refused, with its place among several."""
+    return ValueError(f"payload {index}: {error}")
+
+
 def incomplete_error(partial: bytes, held: int, need: int, position: int) -> IncompleteFrameError:
     """Make the error of a stream that ended `held` bytes into the frame at `position`."""
     return IncompleteFrameError(

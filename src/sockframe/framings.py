@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields
 from dataclasses import field as _field
 from typing import Any, NamedTuple
 
@@ -25,6 +25,9 @@ MAX_TEXT = 64
 
 #: The largest number of bytes in front of a length field, or taken off the front of a frame.
 MAX_OFFSET = 240
+
+#: The most levels of `Tagged` in `Tagged`.
+MAX_DEPTH = 8
 
 #: The most digits an ASCII length may have: those of 2**64 - 1.
 MAX_DIGITS = 20
@@ -94,6 +97,8 @@ class Need:
     count: int = 1
 
 
+_NOT_GIVEN: Any = MISSING
+
 OVERLONG = ("error", "skip", "truncate")
 
 
@@ -137,7 +142,11 @@ class Framing:
         raise TypeError(f"{type(self).__name__} must define measure() and wrap()")
 
     def wrap(self, payload: bytes) -> bytes:
-        """Return the frame of a payload, or raise `ValueError` where it could not be read back."""
+        """Return the frame of a payload, or raise `ValueError` where it could not be read back.
+
+        Of several payloads that are encoded or sent at once, the error names the place of the bad one; a
+        subclass of `ValueError` comes as it was raised.
+        """
         raise TypeError(f"{type(self).__name__} must define measure() and wrap()")
 
     def spec(self) -> Spec:
@@ -192,15 +201,18 @@ class Delimiter(Framing):
     taken off. A delimiter that is the start of another is refused. `keep=True` delivers the
     delimiter with the payload; `tail="deliver"` makes the unended rest a frame when the stream
     ends, where "error" raises `IncompleteFrameError`. Encoding appends the first delimiter.
+    `delimiters` names more of them, or all, as `dataclasses.replace` does.
     """
 
     delimiters: tuple[bytes, ...]
     keep: bool = _field(default=False, kw_only=True)
     tail: str = _field(default="error", kw_only=True)
 
-    def __init__(self, delimiter: Buffer, *more: Buffer, keep: bool = False, tail: str = "error",
-                 max_length: int = DEFAULT_MAX_LENGTH, overlong: str = "error") -> None:
-        self._set("delimiters", (delimiter, *more))
+    def __init__(self, delimiter: Buffer = _NOT_GIVEN, *more: Buffer, delimiters: Iterable[Buffer] = (),
+                 keep: bool = False, tail: str = "error", max_length: int = DEFAULT_MAX_LENGTH,
+                 overlong: str = "error") -> None:
+        first = () if delimiter is _NOT_GIVEN else (delimiter,)
+        self._set("delimiters", (*first, *more, *delimiters))
         self._set("keep", keep)
         self._set("tail", tail)
         self._set("max_length", max_length)
@@ -209,6 +221,8 @@ class Delimiter(Framing):
 
     def _check(self) -> None:
         texts = tuple(_text("delimiter", text, 1) for text in self.delimiters)
+        if not texts:
+            raise TypeError("at least one delimiter is needed")
         for i, one in enumerate(texts):
             for j, other in enumerate(texts):
                 if i != j and other.startswith(one):
@@ -408,11 +422,25 @@ class Tagged(Framing):
         self._set("frames", tuple(sorted(table.items(), key=operator.itemgetter(0))))
         if self.default is not None:
             self._set("default", self._frame(self.default))
+        for depth, _ in enumerate(self._levels(), 1):
+            if depth > MAX_DEPTH:
+                raise ValueError(f"Tagged framings may lie {MAX_DEPTH} deep in each other, not {depth}")
 
     def _check_overlong(self, overlong: str) -> None:
-        for value in (*dict(self.frames).values(), self.default):
-            if isinstance(value, Framing):
-                value._check_overlong(overlong)
+        for level in self._levels():
+            for value in level:
+                if not isinstance(value, Tagged):
+                    value._check_overlong(overlong)
+
+    def _levels(self) -> Iterator[list[Framing]]:
+        """Give the framings in this one, then those in them, and so on: each but once a level, however often
+        it is used."""
+        outer: list[Tagged] = [self]
+        while outer:
+            found = {id(value): value for one in outer for value in (*dict(one.frames).values(), one.default)
+                     if isinstance(value, Framing)}
+            yield list(found.values())
+            outer = [value for value in found.values() if isinstance(value, Tagged)]
 
     def _frame(self, value: Any) -> Framing | int:
         """Check one entry: a framing, or the size of the whole frame."""

@@ -143,7 +143,9 @@ cdef int scan_own(const sf_framing *framing, const uint8_t *data, uint64_t size,
         count = answer.count
         if not isinstance(count, int) or not 0 < count <= PY_SSIZE_T_MAX:
             raise errors.measure_error(own, answer)
-        return sf_want(scan, count)
+        sf_want(scan, count)
+        scan.quiet = size + scan.need
+        return SF_NEED
     if not isinstance(answer, Frame):
         raise errors.measure_error(own, answer)
     total, first, behind = answer
@@ -187,10 +189,25 @@ own_kind.frames = NULL
 
 # ---- payload to frame ----
 
+cdef int ask_to_wrap(Plan plan, Py_buffer *view, sf_wrapped *wrapped, object index) except -2:
+    """Let a framing of the user's wrap a payload; the `ValueError` of one among several names its place."""
+    try:
+        return sf_wrap_frame(&plan.c, <const uint8_t *>view.buf, view.len, wrapped)
+    except ValueError as error:
+        if index is None or type(error) is not ValueError:
+            raise
+        raise errors.own_wrap_error(error, index) from error
+
+
 cdef int wrap_payload(Plan plan, Py_buffer *view, sf_wrapped *wrapped, bint last, object index) except -1:
     """Make what goes around a payload, or raise that it can't be sent; `release` ends its use."""
     cdef bytes body
-    if sf_wrap_frame(&plan.c, <const uint8_t *>view.buf, view.len, wrapped) < 0:
+    cdef int status
+    if plan.own:
+        status = ask_to_wrap(plan, view, wrapped, index)
+    else:
+        status = sf_wrap_frame(&plan.c, <const uint8_t *>view.buf, view.len, wrapped)
+    if status < 0:
         raise errors.wrap_error(wrapped.fault, wrapped.number, wrapped.limit, index)
     if last:
         raise errors.wrap_error(SF_WRAP_LAST, 0, 0, index)
@@ -608,7 +625,7 @@ cdef class Decoder:
         fault may show with any byte, but where the scan says otherwise."""
         self.resume = scan.resume
         self.whole = scan.size
-        self.least = max(held + (scan.need if self.plan.c.context != NULL else 1), scan.quiet)
+        self.least = max(<uint64_t>(held + 1), scan.quiet)
 
     cdef int look(self, sf_scan *scan) except -2:
         """Look for the next frame in what is held."""
@@ -848,6 +865,8 @@ cdef class Decoder:
             self.record(&scan, self.start(), self.end - self.begin, self.at)
             self.check()
         if status == SF_LONG:
+            if self.long is None:
+                self.begin_long(&scan, self.start())
             frames = self.take_many(1, UINT64_MAX)
             return frames[0] if frames else None
         self.tidy()

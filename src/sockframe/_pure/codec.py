@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, final
 from .. import errors
 from ..errors import CONTEXT, Fault
 from ..framings import Framing
-from .kinds import FAULT, FRAME, LONG, NEED, Data, Kind, Long, Own, Refusal, Scan, Wrapped, kind_of
+from .kinds import FAULT, FRAME, LONG, NEED, Data, Kind, Long, Refusal, Scan, Wrapped, kind_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -116,6 +116,10 @@ class Encoder:
                     raise Refusal(Fault.WRAP_LAST)
             except Refusal as refusal:
                 raise errors.wrap_error(refusal.fault, refusal.number, refusal.limit, i) from None
+            except ValueError as error:
+                if type(error) is not ValueError:
+                    raise
+                raise errors.own_wrap_error(error, i) from error
             last = wrapped.last
             parts.append(join_frame(wrapped, data))
         return b"".join(parts)
@@ -381,7 +385,7 @@ class Decoder:
         fault may show with any byte, but where the scan says otherwise."""
         self._resume = scan.resume
         self._whole = scan.size
-        self._least = max(held + (scan.need if isinstance(self._kind, Own) else 1), scan.quiet)
+        self._least = max(held + 1, scan.quiet)
 
     def _look(self, scan: Scan) -> int:
         """Look for the next frame in what is held."""
@@ -545,12 +549,14 @@ class Decoder:
         self._at = at
         return rest
 
+    def _payload(self, scan: Scan) -> bytes:
+        """Return the payload of the frame that was found at the start of what is held."""
+        payload = self._cut(self._begin + scan.start, self._begin + scan.stop)
+        return payload if scan.by is None else scan.by.unstuff(payload)
+
     def _lift(self, scan: Scan) -> bytes:
         """Take the frame that was found off what is held."""
-        begin = self._begin
-        frame = self._cut(begin + scan.start, begin + scan.stop)
-        if scan.by is not None:
-            frame = scan.by.unstuff(frame)
+        frame = self._payload(scan)
         self._skip(scan.size)
         return frame
 
@@ -564,6 +570,8 @@ class Decoder:
             self._record(scan, self._store, self._begin, self._at)
             self._check()
         if status == LONG:
+            if self._long is None:
+                self._begin_long(scan, self._store, self._begin)
             frames = self._take_many(1, SLACK)
             return frames[0] if frames else None
         if self._begin > self.buffered + SLACK:
@@ -574,21 +582,24 @@ class Decoder:
     def _take_many(self, limit: int, room: int) -> list[bytes]:
         """Take at most `limit` frames, or about `room` bytes of them, off what is held."""
         out: list[bytes] = []
-        if self._long is None:
-            # Only a frame that is now whole is worth a copy: an unfinished one grows where it lies.
-            scan = Scan()
-            resume = self._resume
-            status = self._look(scan)
-            if status == NEED:
-                return out
-            if status == FRAME and limit == 1:
-                return [self._lift(scan)]
-            self._resume = resume
-        state = self._state()
         scan = Scan()
+        used = 0
+        state = self._state()
+        # Only a frame that is now whole is worth a copy: an unfinished one grows where it lies.
+        status = LONG if self._long is not None else self._look(scan)
+        if status == NEED:
+            return out
+        if status == FRAME and limit == 1:
+            return [self._lift(scan)]
         try:
+            if status == FRAME:
+                out.append(self._payload(scan))
+                used = scan.size
+            elif status == LONG and self._long is None:
+                self._begin_long(scan, self._store, self._begin)
             data = bytes(self._store[self._begin:self._begin + room])
-            status, used = self._harvest(data, 0, limit, out, scan)
+            if status != FAULT and used < room:
+                status, used = self._harvest(data, used, limit, out, scan)
             while status == NEED and (used < room or limit == 1) and room < self.buffered:
                 # The frame that `room` cuts is the last one.
                 room = min(self.buffered, 2 * room)
@@ -625,8 +636,8 @@ class Decoder:
                     if status == NEED:
                         return []
                     if status == FRAME:
-                        payload, at = self._cut(scan.start, scan.stop), scan.size
-                        out.append(payload if scan.by is None else scan.by.unstuff(payload))
+                        out.append(self._payload(scan))
+                        at = scan.size
                     elif status == LONG:
                         self._begin_long(scan, self._store, 0)
                 data = bytes(self._store)

@@ -581,6 +581,10 @@ class Connection:
                 raise Refusal(Fault.WRAP_LAST, 0, 0)
         except Refusal as refusal:
             raise errors.wrap_error(refusal.fault, refusal.number, refusal.limit, at) from None
+        except ValueError as error:
+            if at is None or type(error) is not ValueError:
+                raise
+            raise errors.own_wrap_error(error, at) from error
         return wrapped
 
     def _send_frame(self, payload: bytes, deadline: int) -> None:

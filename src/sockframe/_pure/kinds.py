@@ -982,7 +982,9 @@ class Own(Kind):
             count = answer.count
             if not isinstance(count, int) or not 0 < count <= sys.maxsize:
                 raise errors.measure_error(self.framing, answer)
-            return scan.want(count)
+            scan.want(count)
+            scan.quiet = size + count
+            return NEED
         if not isinstance(answer, Frame):
             raise errors.measure_error(self.framing, answer)
         total, start, stop = answer

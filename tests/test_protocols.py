@@ -170,6 +170,26 @@ def test_faults_come_behind_the_frames_and_at_every_cut(wing: Any, name: str, da
         assert (type(error), str(error), vars(error)) == (kind, str(expected[1]), vars(expected[1]))
 
 
+@pytest.mark.parametrize(("name", "data", "kind"), FAULTS)
+def test_a_fault_shows_with_the_same_byte_however_cut(wing: Any, name: str, data: bytes, kind: type) -> None:
+    """Nor is it left for the end of the stream to show."""
+    def shows(pieces: "list[bytes]") -> "int | None":
+        decoder, fed = wing.Decoder(sockframe.framing(name)), 0
+        try:
+            for piece in pieces:
+                fed += len(piece)
+                decoder.decode(piece)
+        except kind:
+            return fed
+        return None
+    place = shows([data[i:i + 1] for i in range(len(data))])
+    assert place is not None
+    assert shows([data[:place]]) == place
+    assert shows([data[:place - 1]]) is None
+    for at in range(1, place, max(1, place // 100)):
+        assert shows([data[:at], data[at:place - 1], data[place - 1:]]) == len(data)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_both_wings_find_the_same_faults(wings: "list[Any]", name: str) -> None:
     samples = SAMPLES[name]

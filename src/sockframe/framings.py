@@ -92,7 +92,11 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True)
 class Need:
-    """What `Framing.measure` answers where it can't tell yet: at least `count` bytes more are needed."""
+    """What `Framing.measure` answers where it can't tell yet: at least `count` bytes more are needed.
+
+    It is asked again once they are here, not before: where a byte in front of the last of them could show
+    that the frame is bad, `count` must be smaller.
+    """
 
     count: int = 1
 

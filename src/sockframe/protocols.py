@@ -105,8 +105,7 @@ class BulkString(WholeFrame):
         if view[0] not in b"$!=":
             raise MalformedFrameError("no bulk string", header=bytes(view[:1]))
         if view[1:2].tobytes() == b"-":
-            missing = _missing(view, 1, b"-1\r\n", words)
-            return Need(missing) if missing else Frame(5, 0, 3)
+            return Need() if _missing(view, 1, b"-1\r\n", words) else Frame(5, 0, 3)
         size, at = _number(view, 1, 13, words)
         if at < 0 or _missing(view, at, b"\n", words):
             return Need()
@@ -167,17 +166,15 @@ class Fix(WholeFrame):
     """A FIX message: BeginString (8), BodyLength (9), the body, CheckSum (10), which is checked."""
 
     def measure(self, view: memoryview) -> Frame | Need:
-        missing = _missing(view, 0, b"8=FIX", "message does not begin with 8=FIX")
-        if missing:
-            return Need(missing)
+        if _missing(view, 0, b"8=FIX", "message does not begin with 8=FIX"):
+            return Need()
         at = bytes(view[:32]).find(b"\1")
         if at < 0:
             if len(view) >= 32:
                 raise MalformedFrameError("BeginString (8) is too long", header=bytes(view[:32]))
             return Need()
-        missing = _missing(view, at + 1, b"9=", "BodyLength (9) is not the second field")
-        if missing:
-            return Need(missing)
+        if _missing(view, at + 1, b"9=", "BodyLength (9) is not the second field"):
+            return Need()
         length, body = _number(view, at + 3, 1, "BodyLength (9) is no number")
         if body < 0:
             return Need()
@@ -226,12 +223,26 @@ class PktLine(WholeFrame):
             if digit not in b"0123456789abcdefABCDEF":
                 raise MalformedFrameError("length is not hexadecimal", header=digits[:i + 1])
         if len(digits) < 4:
-            return Need(4 - len(digits))
+            return Need()
         high, low = bytes.fromhex(digits.decode())
         size = high << 8 | low
         if size == 3:
             raise MalformedFrameError("length 0003 means nothing", header=digits)
         return Frame(max(4, size))
+
+
+@dataclass(frozen=True, repr=False)
+class ProxyV2(WholeFrame):
+    """A header of the PROXY protocol, version 2: a signature of 12 bytes, version and command, a family, a length."""
+
+    def measure(self, view: memoryview) -> Frame | Need:
+        if _missing(view, 0, b"\r\n\r\n\0\r\nQUIT\n", "header does not begin with its signature"):
+            return Need()
+        if len(view) > 12 and view[12] not in (0x20, 0x21):
+            raise MalformedFrameError("neither version 2 nor one of its commands", header=bytes(view[:13]))
+        if len(view) < 16:
+            return Need(1 if len(view) < 13 else 16 - len(view))
+        return Frame(16 + int.from_bytes(view[14:16], "big"))
 
 
 _BLANK_LINE = re.compile(rb"\n\r?\n")
@@ -374,9 +385,9 @@ PROTOCOLS: dict[str, Protocol] = {row.name: row for row in (
              "DICOM PS3.8 section 9.3", "The whole PDU, of types 1 to 7."),
     Protocol("dns", LengthPrefix(2, max_length=65535), "RFC 1035 section 4.2.2, RFC 7766 section 8",
              "The message, without the length."),
-    Protocol("docker-stream", Tagged(dict.fromkeys((0, 1, 2), _part(4, offset=4))),
-             "Docker Engine API, ContainerAttach, stream format",
-             "Eight bytes of header, whose first is 0, 1 or 2 for stdin, stdout, stderr, and the data."),
+    Protocol("docker-stream", Tagged(dict.fromkeys(range(4), _part(4, offset=4))),
+             "Docker Engine API, ContainerAttach, stream format; Moby, package stdcopy",
+             "Eight bytes of header, whose first is 0 to 3 (stdin, stdout, stderr, Docker's errors), and the data."),
     Protocol("erlang-packet-1", LengthPrefix(1, max_length=255), "Erlang/OTP, inet:setopts/2, {packet, 1}",
              "The packet, without the length."),
     Protocol("erlang-packet-2", LengthPrefix(2, max_length=65535), "Erlang/OTP, inet:setopts/2, {packet, 2}",
@@ -399,7 +410,7 @@ PROTOCOLS: dict[str, Protocol] = {row.name: row for row in (
     Protocol("grpc", Tagged(dict.fromkeys((0, 1), _part(4, offset=1))),
              "gRPC over HTTP/2, Length-Prefixed-Message", "Compressed flag, length and message."),
     Protocol("http-chunk", AsciiLength(base=16, separator=b"\r\n", end=b"\r\n"), "RFC 9112 section 7.1",
-             "The chunk's data; an empty one ends the body. No chunk extensions, no trailer fields."),
+             "The chunk's data; an empty one ends the body. No chunk extensions, trailer fields or leading zeros."),
     Protocol("http2", LengthField(3, add=9, max_length=9 + 2**14), "RFC 9113 section 4.1",
              "The header of 9 bytes and the payload. The client's preface, FixedLength(24), comes before."),
     Protocol("iec104", Tagged({0x68: _least(6, _part(1, offset=1), UNLIMITED)}, max_length=255),
@@ -428,8 +439,9 @@ PROTOCOLS: dict[str, Protocol] = {row.name: row for row in (
              "memcached, binary protocol, packet structure", "The header of 24 bytes and the body."),
     Protocol("milter", LengthPrefix(4), "Sendmail, milter protocol, packet format",
              "Command and data, without the length."),
-    Protocol("minecraft", Varint(max_bytes=3, max_length=2**21 - 1), "Minecraft Java Edition protocol, packet format",
-             "The packet, without the length."),
+    Protocol("minecraft", Varint(max_bytes=3, canonical=False, max_length=2**21 - 1),
+             "Minecraft Java Edition protocol, packet format",
+             "The packet, without the length, which proxies write in three bytes also where one would do."),
     Protocol("mllp", Tagged({0x0B: Delimiter(b"\x1c\r", max_length=UNLIMITED)}),
              "HL7 transport specification: MLLP, release 1",
              "The start byte 0x0B and the content, without 0x1C 0x0D."),
@@ -479,8 +491,7 @@ PROTOCOLS: dict[str, Protocol] = {row.name: row for row in (
              "The message, without the length."),
     Protocol("proxy-v1", Lines("crlf", max_length=105), "HAProxy, The PROXY protocol, section 2.1",
              "The line. What follows belongs to another protocol."),
-    Protocol("proxy-v2", Tagged({13: Tagged(dict.fromkeys((0x20, 0x21), _part(2, offset=14)), offset=12)}),
-             "HAProxy, The PROXY protocol, section 2.2",
+    Protocol("proxy-v2", ProxyV2(), "HAProxy, The PROXY protocol, section 2.2",
              "The header with its signature. What follows belongs to another protocol."),
     Protocol("radius-tcp", _least(20, _part(2, offset=2, add=0), 4096), "RFC 2865 section 3, RFC 6613 section 2.1",
              "The whole packet."),

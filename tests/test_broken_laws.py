@@ -20,12 +20,17 @@ from sockframe.framings import UNLIMITED, Delimiter, Frame, Framing, LengthPrefi
     (Lines(max_length=UNLIMITED), b"\n"), (Lines("lf"), b"\n"), (Lines("crlf"), b"\r\n"), (Delimiter(b"--x"), b"--x"),
     (Delimiter(b"ab", b"cb"), b"ab"), (Delimiter(b"ab", b"cd", b"e"), b"cd"), (Slip(), b"\xc0")], ids=repr)
 def test_what_was_searched_is_not_searched_again(wing: Any, framing: Framing, end: bytes) -> None:
-    """Law 9: an end that is put among bytes that were searched is not seen."""
+    """A5, A14: law 9: an end that is put among bytes that were searched is not seen."""
     decoder = wing.Decoder(framing)
     view = decoder.get_buffer(1000)
     view[:] = b"." * 1000
     decoder.buffer_updated(1000)
     assert decoder.next_frame() is None
+    for refused in ("text", None):
+        with pytest.raises(TypeError):
+            decoder.decode(refused)
+    with pytest.raises(ValueError):
+        decoder.buffer_updated(1)
     held = view if wing.name == "core" else decoder._store  # the core lends a part of its store
     held[300:300 + len(end)] = end
     decoder.feed(b"!")
@@ -238,7 +243,8 @@ def test_the_last_frame_taken_leaves_no_store(wing: Any, size: int) -> None:
 
 
 def test_a_number_is_asked_of_the_socket_each_time(wing: Any) -> None:
-    """Law 11: the socket is closed behind the connection's back, and its number, that was used, is another's now."""
+    """Law 11: the socket is closed behind the connection's back, and its number, that was used, is another's now: it is
+    not waited for either, nor read or written."""
     left, right = wing.pair(LengthPrefix())
     other, its_peer = socket.socketpair()
     with right, other, its_peer:
@@ -249,6 +255,10 @@ def test_a_number_is_asked_of_the_socket_each_time(wing: Any) -> None:
         left.sock.close()
         os.dup2(other.fileno(), number)
         try:
+            for timeout in (0.01, 0):
+                with pytest.raises(OSError) as caught:
+                    left.recv(timeout=timeout)
+                assert caught.value.errno == errno.EBADF
             its_peer.sendall(b"\0\0\0\1x")
             for timeout in (None, LIMIT, 0):
                 with pytest.raises(OSError) as caught:

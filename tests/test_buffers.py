@@ -170,6 +170,7 @@ def test_a_target_that_can_not_be_written(wing: Any) -> None:
 
 
 def test_places_outside_a_target(wing: Any) -> None:
+    """B8."""
     encoder, target = wing.Encoder(LengthPrefix(1)), bytearray(b"aaaa")
     for offset in (-1, 5, -2**63, 2**63, 2**64, 10**30):
         assert outcome(encoder.encode_into, b"", target, offset) == (

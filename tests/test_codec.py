@@ -81,7 +81,7 @@ def test_feeding_and_taking_in_any_order(wing: Any) -> None:
 # ---- the buffer that is lent ----
 
 def test_the_room_that_is_lent(wing: Any) -> None:
-    """As asyncio wants it: writable, never empty, and no more than about what was asked for."""
+    """J15: as asyncio wants it: writable, never empty, and no more than about what was asked for."""
     decoder = wing.Decoder(LengthPrefix(4, max_length=UNLIMITED))
     for hint, size in ((-1, 65536), (0, 65536), (1, 1), (100, 100), (65536, 65536), (65537, 65536), (10**30, 65536)):
         room = decoder.get_buffer(hint)
@@ -101,6 +101,7 @@ def test_bytes_that_were_written_into_it(wing: Any) -> None:
 
 
 def test_more_bytes_than_were_lent(wing: Any) -> None:
+    """B8."""
     decoder = wing.Decoder(Lines())
 
     def refused(count: int, lent: int) -> None:

@@ -157,6 +157,7 @@ FRAMED: "list[tuple[Framing, bytes, bytes]]" = [
 
 @pytest.mark.parametrize(("framing", "held", "data"), FRAMED, ids=repr)
 def test_a_decoder_whose_call_fails(wing: Any, framing: Framing, held: bytes, data: bytes) -> None:
+    """G6."""
     def holding(data: bytes = b"") -> Callable[[], Any]:
         def make() -> Any:
             decoder = wing.Decoder(framing)
@@ -186,7 +187,7 @@ def test_a_decoder_whose_call_fails(wing: Any, framing: Framing, held: bytes, da
 
 @pytest.mark.parametrize("size", [10, 1000, 100_000])
 def test_growth_that_fails(wing: Any, size: int) -> None:
-    """An unfinished frame, what was lent for it, and what is behind it."""
+    """G6: an unfinished frame, what was lent for it, and what is behind it."""
     def make() -> Any:
         decoder = wing.Decoder(LengthPrefix(4))
         decoder.feed((2 * size).to_bytes(4, "big") + b"x" * size)

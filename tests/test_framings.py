@@ -99,6 +99,7 @@ TEXTS: "list[tuple[str, Any, int]]" = [
 
 @pytest.mark.parametrize(("name", "make", "least", "most"), NUMBERS)
 def test_a_number_is_whole_and_within_its_bounds(name: str, make: Any, least: int, most: int) -> None:
+    """B8, B9."""
     assert make(least) is not None
     assert make(Index(most)) == make(most)
     for number in (least - 1, most + 1, -1, -2**63, 2**64, -10**30, 10**30):
@@ -145,6 +146,7 @@ def test_a_word_is_one_of_those_allowed(name: str, make: Any, words: "tuple[str,
 
 @pytest.mark.parametrize(("name", "make", "least"), TEXTS)
 def test_a_text_is_bytes_of_a_bounded_size(name: str, make: Any, least: int) -> None:
+    """A9."""
     for text in (b"-" * max(least, 1), b"-" * 64):
         assert make(text) == make(bytearray(text)) == make(memoryview(text))
     for text in (b"", b"-" * 65, b"-" * 1000)[bool(not least):]:

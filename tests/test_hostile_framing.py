@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
 import pytest
 from generate import Parted, outcome
-from scripted import LIMIT
+from scripted import LIMIT, Task
 
 from sockframe import errors
 from sockframe.errors import FrameTooLongError, IncompleteFrameError, MalformedFrameError
@@ -403,6 +407,64 @@ def test_a_payload_above_the_limit_never_reaches_the_wire(wing: Any, framing: Fr
         assert right.recv(timeout=LIMIT) == b"yes"
         with pytest.raises(errors.EndOfStream):
             right.recv(timeout=LIMIT)
+
+
+def test_a_reader_faster_than_its_consumer_is_paused(wing: Any) -> None:
+    """G10: what an asyncio protocol holds is bounded by its high-water mark and one read."""
+    high, frame = 100_000, wing.Encoder(LengthPrefix()).encode(bytes(3000))
+
+    class Reader(asyncio.BufferedProtocol):
+        decoder, most, pauses = wing.Decoder(LengthPrefix()), 0, 0
+
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def get_buffer(self, sizehint: int) -> memoryview:
+            room: memoryview = self.decoder.get_buffer(sizehint)
+            return room
+
+        def buffer_updated(self, nbytes: int) -> None:
+            self.decoder.buffer_updated(nbytes)
+            self.most = max(self.most, self.decoder.buffered)
+            if self.decoder.buffered > high:
+                self.transport.pause_reading()
+                self.pauses += 1
+
+    async def consume() -> None:
+        ours, theirs = socket.socketpair()
+        loop = asyncio.get_running_loop()
+        task = Task(theirs.sendall, frame * 1000)
+        transport, reader = await loop.create_connection(Reader, sock=ours)
+        got = 0
+        while got < 1000:
+            await asyncio.sleep(0)
+            if reader.decoder.next_frame() is not None:
+                got += 1
+            elif not transport.is_reading():
+                transport.resume_reading()
+        task.result()
+        transport.close()
+        theirs.close()
+        await asyncio.sleep(0)
+        assert reader.pauses
+        assert high < reader.most <= high + 65536
+
+    asyncio.run(asyncio.wait_for(consume(), LIMIT))
+
+
+def test_a_core_that_can_not_be_loaded_is_told(tmp_path: Path) -> None:
+    """R3: the pure wing takes its place, which can be seen, unless the core is insisted on."""
+    package = tmp_path / "sockframe"
+    shutil.copytree(Path(errors.__file__).parent, package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    (package / "_core" / f"codec{sysconfig.get_config_var('EXT_SUFFIX')}").write_bytes(b"\x7fELF of another machine")
+    script = "import sockframe; print(sockframe.wing, sockframe._wing.why_not_core is not None, sockframe.__file__)"
+    for choice, code, text in (("", 0, f"pure True {package}"), ("0", 0, f"pure True {package}"),
+                               ("1", 1, "SOCKFRAME_CORE is 1, but the core can't be loaded: "),
+                               ("2", 1, "SOCKFRAME_CORE must be 0, 1 or unset, not '2'")):
+        done = subprocess.run([sys.executable, "-c", script], env={
+            **os.environ, "PYTHONPATH": str(tmp_path), "SOCKFRAME_CORE": choice}, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        assert text in done.stdout + done.stderr
 
 
 #: Ways to run an interpreter, and what must hold in each: its flags, its environment.

@@ -292,7 +292,7 @@ def test_nothing_generated_is_in_git() -> None:
 
 @pytest.mark.parametrize("path", sorted(PURE.glob("*.py")), ids=lambda path: path.name)
 def test_the_pure_wing_reads_no_digits_with_int(path: Path) -> None:
-    """int() takes signs, blanks, underscores and foreign digits; of a truth value it is no reading."""
+    """D10: int() takes signs, blanks, underscores and foreign digits; of a truth value it is no reading."""
     calls = [node for node in ast.walk(ast.parse(path.read_text()))
              if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "int"]
     assert [ast.unparse(call) for call in calls if not ast.unparse(call).startswith("int(not ")] == []
@@ -300,6 +300,7 @@ def test_the_pure_wing_reads_no_digits_with_int(path: Path) -> None:
 
 @pytest.mark.parametrize(("choice", "passes"), [(None, False), ("1", False), ("0", True)])
 def test_the_suite_fails_where_the_core_is_missing(choice: "str | None", passes: bool) -> None:
+    """R3."""
     environment = {key: value for key, value in os.environ.items() if key != "SOCKFRAME_CORE"}
     if choice is not None:
         environment["SOCKFRAME_CORE"] = choice

@@ -99,6 +99,7 @@ def test_byte_by_byte_gives_at_each_byte_what_one_piece_gives(wing: Any, case: A
 @given(FRAMING_AND_STREAM, st.data())
 @settings(max_examples=250)
 def test_cuts_change_nothing(wing: Any, case: Any, data: Any) -> None:
+    """A1."""
     framing, stream = case
     expected = whole(wing, framing, stream)
     for cut in range(1, len(stream)):

@@ -154,6 +154,19 @@ def test_a_payload_is_searched_once_to_be_sent(wings: "list[Any]") -> None:
             3 * 1_000_000 // 254 if isinstance(framing, Cobs) else 10)
 
 
+def test_a_list_of_frames_grows_by_appending(wings: "list[Any]") -> None:
+    """H6: each frame that recv_many() returns costs as many calls, however many there are."""
+    def cost(count: int) -> int:
+        left, right = wings[-1].pair(Lines("crlf"))
+        with left, right:
+            left.sock.sendall(b"x\r\n" * count)
+            got: list[bytes] = []
+            calls = calls_of(lambda: got.extend(right.recv_many(count, timeout=20)))
+            assert got == [b"x"] * count
+        return calls
+    assert cost(8000) <= 8.5 * cost(1000)
+
+
 def test_a_framing_of_a_users_own_sees_each_byte_as_often_as_it_asks(wing: Any) -> None:
     """One call for each piece that it asks for, whatever is held."""
     calls = 0

@@ -259,6 +259,7 @@ def test_an_empty_payload_no_frame_and_the_end_are_three_things(wing: Any) -> No
 
 @pytest.mark.parametrize("unread", [False, True])
 def test_a_peer_that_resets_comes_after_its_frames(wing: Any, unread: bool) -> None:
+    """R4."""
     left, right = over_tcp()
     with wing.FramedSocket(right, LengthPrefix()) as conn:
         conn.send(b"never read")
@@ -290,6 +291,7 @@ def test_a_call_that_wants_many_does_not_wait_for_more(wing: Any) -> None:
 
 
 def test_many_frames_come_in_bounded_lists(wing: Any) -> None:
+    """F3."""
     frame = LengthPrefix(2), b"\xff\xff" + bytes(65535)
     conn = wing.FramedSocket(Scripted(frame[1] * 64), frame[0])
     sizes: list[int] = []

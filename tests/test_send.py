@@ -70,6 +70,7 @@ def test_a_frame_cut_short_anywhere_is_finished_first(wing: Any, framing: Any, e
 
 
 def test_a_tail_of_one_byte_a_call_is_sent_in_linear_work(wing: Any) -> None:
+    """H4."""
     payload = noise(2000)
     sock = Timed(takes=[1] + [BlockingIOError(), 1] * 2003)
     conn = wing.FramedSocket(sock, LengthPrefix())
@@ -114,6 +115,7 @@ def fill(conn: Any, payload: bytes) -> int:
 @pytest.mark.parametrize(("size", "tcp"),
                          [(10, False), (3000, False), (40_000, False), (300_000, False), (300_000, True)])
 def test_a_full_socket_takes_whole_frames_or_nothing(wing: Any, size: int, tcp: bool) -> None:
+    """G11."""
     sockets = over_tcp() if tcp else socket.socketpair()
     for sock in sockets:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
@@ -182,6 +184,7 @@ def test_a_list_on_a_full_socket_is_taken_as_a_whole_or_not_at_all(wing: Any, ta
 
 @pytest.mark.parametrize("kind", [list, tuple])
 def test_one_bad_payload_of_a_list_and_nothing_is_sent(wing: Any, kind: Any) -> None:
+    """A11, R2."""
     for framing, bad, error, text in (
             (Lines(), b"a\nb", ValueError, r"^payload 3000: payload holds a delimiter \(at byte 1\)$"),
             (Delimiter(b"|"), b"|", ValueError, "^payload 3000: payload holds a delimiter"),
@@ -200,6 +203,7 @@ def test_one_bad_payload_of_a_list_and_nothing_is_sent(wing: Any, kind: Any) -> 
 
 
 def test_an_iterator_is_pulled_a_bounded_batch_at_a_time(wing: Any) -> None:
+    """F5."""
     for size, most in ((0, 1024), (100, 1024), (20_000, 4), (300_000, 1)):
         left, right = wing.pair(LengthPrefix(), SO_SNDBUF=1)
         pulled = 0
@@ -308,6 +312,7 @@ def test_nothing_follows_a_payload_that_lasts_until_the_end(wing: Any, interrupt
 
 
 def test_very_many_tiny_frames_and_very_many_large_ones(wing: Any) -> None:
+    """F4."""
     for count, size in ((200_000, 1), (3000, 20_000)):
         left, right = wing.pair(LengthPrefix(2))
         payloads = [b"%d" % (number % 10) * size for number in range(count)]
@@ -323,6 +328,7 @@ def test_very_many_tiny_frames_and_very_many_large_ones(wing: Any) -> None:
 
 
 def test_a_peer_that_is_gone_is_an_error_and_its_frames_are_still_here(wing: Any) -> None:
+    """R4."""
     for tcp in (False, True):
         left, right = over_tcp() if tcp else socket.socketpair()
         with wing.FramedSocket(left, LengthPrefix()) as conn:

@@ -160,6 +160,7 @@ def test_every_kind_of_socket_carries_frames_both_ways(wing: Any, kind: str, tim
 
 @pytest.mark.parametrize("how", ["recv", "recv_into", "recv_many"])
 def test_the_largest_payload_passes_and_one_byte_more_is_refused(wing: Any, how: str) -> None:
+    """B7, R2."""
     left, right = wing.pair(LengthPrefix())
     with left, right:
         largest = bytes(8 * MiB - 4) + b"last"
@@ -273,6 +274,7 @@ def address(target: Any) -> Any:
 
 
 def test_what_is_no_buffer_for_it_is_refused_and_nothing_consumed(wing: Any) -> None:
+    """J6, J7, J8, J12, J13."""
     left, right = wing.pair(LengthPrefix())
     closed = mmap.mmap(-1, 10)
     closed.close()

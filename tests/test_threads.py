@@ -187,6 +187,7 @@ def test_the_raw_socket_closed_elsewhere_is_an_error(wing: Any) -> None:
 
 @pytest.mark.parametrize("how", ["send", "list", "iterator"])
 def test_a_payload_that_another_thread_resizes_or_changes(wing: Any, how: str) -> None:
+    """J3, J4."""
     for change in ("resize", "write"):
         left, right = wing.pair(LengthPrefix(), SO_SNDBUF=5000)
         payload = bytearray(noise(300_000))

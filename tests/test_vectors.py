@@ -277,6 +277,7 @@ def test_native_byte_order_is_this_machines() -> None:
 
 @pytest.mark.parametrize(("block", "stream"), STREAMS)
 def test_whole_and_byte_by_byte(wing: Any, block: Block, stream: Stream) -> None:
+    """A2."""
     for way in WAYS:
         check(way(wing.Decoder(block.framing), [stream.data]), stream)
         check(way(wing.Decoder(block.framing), [b"", stream.data, b""]), stream)
@@ -285,6 +286,7 @@ def test_whole_and_byte_by_byte(wing: Any, block: Block, stream: Stream) -> None
 
 @pytest.mark.parametrize(("block", "stream"), STREAMS)
 def test_cut_in_two_anywhere(wing: Any, block: Block, stream: Stream) -> None:
+    """A1."""
     for number, cut in enumerate(places(stream)):
         way = WAYS[number % len(WAYS)] if len(stream.data) > 40 else by_decode
         check(way(wing.Decoder(block.framing), pieces(stream.data, [cut])), stream)

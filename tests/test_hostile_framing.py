@@ -469,13 +469,12 @@ def test_a_core_that_can_not_be_loaded_is_told(tmp_path: Path) -> None:
 
 #: Ways to run an interpreter, and what must hold in each: its flags, its environment.
 MODES: dict[str, tuple[list[str], dict[str, str]]] = {
-    "-O": (["-O", "-W", "ignore:assertions"], {}), "-bb": (["-bb"], {}), "-X dev": (["-X", "dev"], {}),
-    "debug": ([], {"PYTHONMALLOC": "debug"}),
+    "-O": (["-O", "-W", "ignore:assertions"], {}), "-bb -X dev": (["-bb", "-X", "dev"], {"PYTHONMALLOC": "debug"}),
 }
 
 #: What is run in each of them: a part of every room, in a few seconds.
-HEART = ["test_codec.py", "test_ends.py", "test_errors.py", "test_buffers.py", "test_reentry.py", "test_transport.py",
-         "test_own_framings.py"]
+HEART = ["test_codec.py", "test_ends.py", "test_errors.py", "test_buffers.py", "test_transport.py",
+         "test_framing_values.py::test_repr_is_the_call"]
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -134,7 +134,7 @@ class Kind:
 
     def frames(self, data: bytes, at: int, out: list[bytes], scan: Scan, most: int) -> int:
         """Append the payloads of whole frames from data[at] on, at most `most`; return where the next one
-        begins. `scan.resume` says how much of that one was searched."""
+        begins. Where there are fewer, `scan.resume` says how much of that one was searched."""
         end = len(data)
         for _ in range(most):
             if at == end:
@@ -292,9 +292,8 @@ class Delimiter(Kind):
             parts = [part[:-1] if part.endswith(b"\r") else part for part in parts]
         if parts and max(map(len, parts)) > self.limit:
             return super().frames(data, at, out, scan, most)
-        full = len(parts) == most
         out.extend(parts)
-        scan.resume = 0 if full else len(data) - end
+        scan.resume = len(data) - end
         return end
 
     def skip(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:

@@ -22,7 +22,7 @@ from typing import Any
 from sockframe import EndOfStream, FramedSocket, LengthPrefix, connect
 
 FRAMING = LengthPrefix(4)
-PATIENCE = 120.0                 # seconds that a client waits for a reply
+PATIENCE = 300.0                 # seconds that a client waits for a reply
 WINDOW = 1 << 20                 # bytes of replies that a client lets wait for it
 POOL = random.Random(1).randbytes(1 << 20)
 RESET = struct.pack("ii", 1, 0)

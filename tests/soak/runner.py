@@ -62,8 +62,9 @@ def soak(wing: Any, mode: str, seconds: float, count: int, processes: int, seed:
     memory: list[int] = []
     killed = 0
     shares = [count // processes + (number < count % processes) for number in range(processes)]
-    with serving(wing, clients.answer, framing=FRAMING, mode=mode, max_connections=2 * count, idle_timeout=60,
-                 frame_timeout=60, send_timeout=60, lifetime=int(seconds + 600)) as server:
+    limits = dict.fromkeys(("idle_timeout", "frame_timeout", "send_timeout"), clients.PATIENCE)
+    with serving(wing, clients.answer, framing=FRAMING, mode=mode, max_connections=2 * count, backlog=2 * count,
+                 lifetime=int(seconds + 3 * clients.PATIENCE), **limits) as server:
         with server.connect() as conn:
             conn.send(b"")
             conn.recv()

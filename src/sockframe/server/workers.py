@@ -22,6 +22,7 @@ from .replies import LOG, Replies, part, tell
 if TYPE_CHECKING:
     from . import Server
 
+ACCEPT = 64    # clients accepted at once
 COLLECT = 0.2  # seconds after which children that have ended are collected
 LAST = 2.0     # seconds for threads to end that were woken
 
@@ -31,12 +32,9 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class Workers(socketserver.BaseServer):
     """What both have in common: accepting, and a connection's conversation from its first byte to its last."""
 
-    timeout = 0  # of handle_request(): a client is there, or was
-
     def __init__(self, server: Server) -> None:
         super().__init__(server.address, None)  # type: ignore[arg-type]
         self.server = server
-        self.socket = server.listener  # by this name socketserver wants it
         self.open: dict[Any, Any] = {}  # sockets accepted, and the one to wake each by
 
     def __len__(self) -> int:
@@ -57,12 +55,24 @@ class Workers(socketserver.BaseServer):
                 else:
                     poller.unregister(server.listener)
             left = [seconds for seconds in (pause, self.idle()) if seconds is not None and seconds > 0]
-            events = dict(poller.poll(ceil(min(left) * 1000) if left else None))
-            if server.listener.fileno() in events:
-                self.handle_request()
+            poller.poll(ceil(min(left) * 1000) if left else None)
+            if accepting:
+                self.accept()
             self.service_actions()
         server.close_listener()
         self.finish(server.stopping() or 0.0)
+
+    def accept(self) -> None:
+        """Accept the clients that are there, and have a worker for each."""
+        for _ in range(ACCEPT):
+            accepted = self.server.accept()
+            if accepted is None:
+                return
+            try:
+                self.process_request(*accepted)
+            except Exception:
+                LOG.exception("%s: no worker; the connection is closed", accepted[1])
+                self.shutdown_request(accepted[0])
 
     def idle(self) -> float | None:
         """Return the seconds after which service_actions() is due."""
@@ -74,15 +84,6 @@ class Workers(socketserver.BaseServer):
 
     # ---- what socketserver asks for ----
 
-    def fileno(self) -> int:
-        return self.server.listener.fileno()
-
-    def get_request(self) -> tuple[socket.socket, str]:
-        accepted = self.server.accept()
-        if accepted is None:
-            raise BlockingIOError
-        return accepted
-
     def close_request(self, request: Any) -> None:
         request.close()
 
@@ -90,7 +91,7 @@ class Workers(socketserver.BaseServer):
         self.close_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        LOG.exception("%s: no worker; the connection is closed", client_address)
+        LOG.exception("%s: the worker failed; the connection is closed", client_address)
 
     # ---- a connection ----
 

@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from . import decode
+from . import decode, echo
 
-KINDS: dict[str, Any] = {"decode": decode}
+KINDS: dict[str, Any] = {"decode": decode, "echo": echo}
 
 #: A process goes on decoding until so many seconds have passed, and at least once.
 LEAST_SECONDS = 0.2

@@ -49,8 +49,6 @@ def hold_writable(value: Any, what: str) -> memoryview:
         raise errors.not_contiguous_error(what)
     if view.readonly:
         raise errors.read_only_error(what)
-    if view.format == "B" and view.ndim == 1:
-        return view
     return view.cast("B") if view.nbytes else memoryview(bytearray())
 
 

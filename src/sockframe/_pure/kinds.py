@@ -575,7 +575,7 @@ class Varint(Kind):
             return scan.want(self.offset + 1 - size)
         count, value, fault = self.read(data, begin + self.offset, end)
         if count < 0:
-            return scan.fail(fault, self.offset - count, 0, self.most)
+            return scan.fail(fault, self.offset - count, limit=self.most)
         if not count:
             # One byte more at the least, and what the shortest continuation announces.
             if self.canonical:
@@ -653,7 +653,7 @@ class AsciiLength(Kind):
             if not width and digits == 1 and data[begin] == 48:
                 return scan.fail(Fault.LEADING_ZERO, 2)
             if digits == MAX_DIGITS:
-                return scan.fail(Fault.DIGITS, digits + 1, 0, MAX_DIGITS)
+                return scan.fail(Fault.DIGITS, digits + 1, limit=MAX_DIGITS)
             value = min(TOP, value * self.base + digit)
             digits += 1
         matched = scan.match(Fault.SEPARATOR, self.separator, data, begin + digits, end, begin)
@@ -795,7 +795,7 @@ class HeaderBlock(Kind):
         header = self.find_end(data, begin, scan.resume, begin + min(size, bound)) - begin
         if header < 0:
             if size >= bound:
-                return scan.fail(Fault.HEADER_LONG, bound, 0, self.most)
+                return scan.fail(Fault.HEADER_LONG, bound, limit=self.most)
             scan.resume = size
             return scan.want(self.missing(data, begin, end))
         scan.resume = header - 1

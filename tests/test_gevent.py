@@ -1,4 +1,4 @@
-"""Sockets that gevent has patched: a call that waits lets other greenlets run, and greenlets take turns as threads do."""
+"""Sockets that gevent has patched: a call that waits lets others run, and greenlets take turns as threads do."""
 
 from __future__ import annotations
 

@@ -237,8 +237,8 @@ class Delimiter(Kind):
             if match is None:
                 return -1, 0
             return match.end(), self.ending(data, begin, match.end())
-        for match in self.ends.finditer(data, begin + searched + 1, max(begin + searched + 1, end)):
-            taken = self.ending(data, begin, match.end()) if match.end() <= end else 0
+        for match in self.ends.finditer(data, begin + searched + 1, end):
+            taken = self.ending(data, begin, match.end())
             if taken:
                 return match.end(), taken
         return -1, 0

@@ -156,6 +156,98 @@ def test_a_handler_that_raises_in_a_send_leaves_the_rest_to_be_sent(wing: Any) -
             task.result()
 
 
+class Storm:
+    """Signals whose handler raises, each in the midst of a call: main() repeats the call, `strike` sends one signal."""
+
+    def __init__(self) -> None:
+        self.inside = threading.Event()
+        self.struck = threading.Event()
+
+    def fail(self) -> None:
+        self.inside.clear()
+        self.struck.set()
+        raise Interrupted
+
+    def strike(self) -> None:
+        """Send a signal once the call is at work, and wait until its handler has run."""
+        assert self.inside.wait(LIMIT)
+        time.sleep(0.003)  # it waits by then, as a rule; before that, it is interrupted elsewhere
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+        assert self.struck.wait(LIMIT)
+        self.struck.clear()
+
+    def main(self, call: Callable[[], Any], then: Callable[[], Any]) -> Any:
+        """Call until it is not interrupted: `then`, after the first time. It must not return while signals may come."""
+        try:
+            self.inside.set()
+            return call()
+        except Interrupted:
+            return self.main(then, then)
+
+
+@pytest.mark.parametrize("kind", ["pair", "own"])
+@pytest.mark.parametrize("timeout", [None, LIMIT])
+@pytest.mark.parametrize("how", ["recv", "recv_into", "recv_many"])
+def test_a_signal_that_raises_before_every_byte_loses_nothing(wing: Any, kind: str, timeout: Any, how: str) -> None:
+    """S2: of the header as of the payload."""
+    storm, target = Storm(), bytearray(5)
+    left, right = KINDS[kind]()
+
+    def send() -> None:
+        for byte in b"\0\0\0\5hello":
+            storm.strike()
+            left.send(bytes((byte,)))
+
+    with left, wing.FramedSocket(right, LengthPrefix()) as conn, watched(left), handler(storm.fail):
+        call = {"recv": conn.recv, "recv_many": conn.recv_many,
+                "recv_into": lambda **how: conn.recv_into(target, **how)}
+        task = Task(send)
+        got = storm.main(lambda: call[how](timeout=timeout), lambda: call[how](timeout=timeout))
+        task.result()
+        assert got == {"recv": b"hello", "recv_into": 5, "recv_many": [b"hello"]}[how]
+        assert target == (b"hello" if how == "recv_into" else bytes(5))
+
+
+@pytest.mark.parametrize("kind", ["pair", "tcp"])
+@pytest.mark.parametrize("timeout", [None, LIMIT])
+@pytest.mark.parametrize("how", ["send", "list", "iterator"])
+def test_signals_that_raise_all_along_a_send_lose_nothing(wing: Any, kind: str, timeout: Any, how: str) -> None:
+    """S2: send() and send_many(), then flush() again and again, while the peer reads a little at a time."""
+    storm, payload = Storm(), noise(600_000)
+    stream = len(payload).to_bytes(4, "big") + payload
+    left, right = KINDS[kind]()
+    for sock in (left, right):
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            sock.setsockopt(socket.SOL_SOCKET, option, 5000)
+    got = bytearray()
+
+    def read() -> None:
+        strikes = 0
+        while len(got) < len(stream):
+            if len(stream) - len(got) > 300_000 and strikes < 20:  # so much that the call can't end
+                storm.strike()
+                strikes += 1
+            got.extend(right.recv(10_000))
+        assert strikes == 20
+
+    with right, wing.FramedSocket(left, LengthPrefix()) as conn, watched(right), handler(storm.fail):
+        call = {"send": lambda: conn.send(payload, timeout=timeout),
+                "list": lambda: conn.send_many([payload], timeout=timeout),
+                "iterator": lambda: conn.send_many(iter([payload]), timeout=timeout)}
+        task = Task(read)
+
+        def go_on() -> None:
+            if conn.unsent:
+                conn.flush(timeout=timeout)
+            else:  # nothing of it was taken
+                call[how]()
+
+        storm.main(call[how], go_on)
+        task.result()
+        assert got == stream
+        assert conn.unsent == 0
+
+
 @pytest.mark.parametrize("kind", ["pair", "own"])
 def test_a_handler_that_calls_back_is_refused(wing: Any, kind: str) -> None:
     left, right = (wing.FramedSocket(sock, LengthPrefix()) for sock in KINDS[kind]())

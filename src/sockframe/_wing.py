@@ -23,6 +23,10 @@ elif CHOICE == "0":
     why_not_core = "SOCKFRAME_CORE is 0"
 else:
     try:
+        from . import _core, errors
+
+        if vars(_core.codec)["errors"] is not errors:  # a module in C is loaded once in a process
+            raise ImportError("the core belongs to a copy of sockframe that was loaded before this one")
         from ._core import Connection, Decoder, Encoder, receive_ready
 
         wing = "core"

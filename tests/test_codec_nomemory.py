@@ -176,6 +176,7 @@ def test_a_decoder_whose_call_fails(wing: Any, framing: Framing, held: bytes, da
     assert sweep(wing, holding(), lambda decoder: decoder.decode(data), state)
     sweep(wing, holding(), lambda decoder: decoder.feed(data), state)
     sweep(wing, holding(data), lambda decoder: decoder.next_frame(), state)
+    sweep(wing, holding(data), lambda decoder: decoder.need, state)
     sweep(wing, holding(data), lambda decoder: next(decoder, None), state)
     sweep(wing, holding(data), lambda decoder: decoder.finish(), state)
     sweep(wing, holding(), lambda decoder: decoder.finish(), state)

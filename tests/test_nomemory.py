@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from contextlib import suppress
+from socket import SHUT_WR, SO_SNDBUF, SOL_SOCKET
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from conftest import WINGS, load_wing
 from scripted import LIMIT, Bracketed, Task, noise
 
 from sockframe import Cobs, IncompleteFrameError, LengthPrefix, Lines
+from sockframe._pure import Decoder
 
 pytestmark = pytest.mark.usefixtures("alone")
 
@@ -71,6 +73,24 @@ SEND: dict[str, Callable[[Any, list[bytes]], Any]] = {
     "send": lambda conn, payloads: conn.send(payloads[0]),
     "list": lambda conn, payloads: conn.send_many(payloads),
     "iterator": lambda conn, payloads: conn.send_many(iter(payloads)),
+}
+
+OTHER: dict[str, Callable[[Any], Any]] = {
+    "flush": lambda conn: conn.flush(),
+    "shutdown": lambda conn: conn.shutdown(SHUT_WR),
+    "pending": lambda conn: conn.pending(),
+    "unsent": lambda conn: conn.unsent,
+    "framing": lambda conn: conn.framing,
+    "framing =": lambda conn: setattr(conn, "framing", LengthPrefix(4, max_length=1 << 20)),
+    "detach": lambda conn: conn.detach(),
+    "fileno": lambda conn: conn.fileno(),
+    "settimeout": lambda conn: conn.settimeout(0),
+    "gettimeout": lambda conn: conn.gettimeout(),
+    "setblocking": lambda conn: conn.setblocking(False),
+    "getpeername": lambda conn: conn.getpeername(),
+    "getsockname": lambda conn: conn.getsockname(),
+    "repr": repr,
+    "with": lambda conn: conn.__enter__(),
 }
 
 if HERE:
@@ -134,6 +154,130 @@ if HERE:
                 else:
                     assert isinstance(result, MemoryError)
                     assert frames == payloads[:len(frames)]
+
+        sweep(make, call, check)
+
+
+    @pytest.mark.parametrize("tail", [False, True])
+    @pytest.mark.parametrize("how", OTHER)
+    def test_no_other_call_loses_anything(how: str, tail: bool) -> None:
+        """Neither what is held nor what is unsent; a call that failed can be made again."""
+        large = noise(300_000)
+        peers: list[Any] = []
+
+        def make() -> Any:
+            ours, peer = pair(LengthPrefix())
+            ours.sock.setsockopt(SOL_SOCKET, SO_SNDBUF, 1)
+            peer.send_many(SMALL)
+            assert ours.recv() == SMALL[0]
+            if tail:
+                ours.send(large)
+                assert ours.unsent
+            peers.append(peer)
+            return ours
+
+        def call(conn: Any) -> Any:
+            try:
+                return OTHER[how](conn)
+            except BlockingIOError:
+                assert tail
+                return None
+
+        def check(conn: Any, result: Any) -> None:
+            with conn, peers.pop() as peer:
+                if isinstance(result, MemoryError):
+                    assert not conn.closed
+                    result = call(conn)
+                if how == "detach" and not tail:
+                    sock, held = result
+                    sock.close()
+                    assert Decoder(LengthPrefix()).decode(held) == SMALL[1:]
+                    return
+                assert [conn.recv() for _ in SMALL[1:]] == SMALL[1:]
+                reader = Task(frames_before_the_end, peer)
+                conn.settimeout(LIMIT)
+                if how != "shutdown" or tail:
+                    conn.send(b"the last")
+                conn.close()
+                assert reader.result() == [large] * tail + [b"the last"] * (how != "shutdown" or tail)
+
+        sweep(make, call, check)
+
+    def test_a_close_that_fails_can_be_made_again() -> None:
+        """And closes the socket then, whether a selector watches it or not."""
+        for watched in (False, True):
+            with load_wing("core").FrameSelector() as selector:
+                def make(watched: bool = watched, selector: Any = selector) -> Any:
+                    ours, peer = pair(LengthPrefix())
+                    peer.close()
+                    if watched:
+                        selector.register(ours)
+                    return ours
+
+                def check(conn: Any, result: Any, selector: Any = selector) -> None:
+                    conn.close()
+                    assert conn.closed
+                    assert conn.sock.fileno() == -1
+                    assert len(selector) == 0
+                    conn.close()
+
+                sweep(make, lambda conn: conn.close(), check)
+
+    def test_making_a_connection_that_fails() -> None:
+        """The socket is as it was."""
+        def make() -> Any:
+            ours, peer = pair(LengthPrefix())
+            with peer:
+                peer.send(b"one")
+                return ours.detach()[0]
+
+        def check(sock: Any, result: Any) -> None:
+            with load_wing("core").FramedSocket(sock, LengthPrefix()) as conn:
+                assert conn.recv() == b"one"
+
+        sweep(make, lambda sock: load_wing("core").FramedSocket(sock, LengthPrefix()), check)
+
+    @pytest.mark.parametrize("how", ["register", "select", "unregister", "close", "want_write"])
+    def test_a_selector_whose_call_fails(how: str) -> None:
+        """Its connections keep their frames, and it can go on."""
+        def make() -> Any:
+            ours, peer = pair(LengthPrefix())
+            selector = load_wing("core").FrameSelector()
+            if how != "register":
+                selector.register(ours, "data")
+            peer.send_many(SMALL)
+            return selector, ours, peer
+
+        def call(made: Any) -> Any:
+            selector, ours, _ = made
+            if how == "select":
+                return selector.select(0)
+            if how == "close":
+                return selector.close()
+            return getattr(selector, how)(ours)
+
+        def check(made: Any, result: Any) -> None:
+            selector, ours, peer = made
+            got = [frame for _, frames in result for frame in frames] if how == "select" and isinstance(result, list) \
+                else []
+            with peer, ours, selector:
+                if how in ("unregister", "close"):
+                    if isinstance(result, MemoryError):
+                        with suppress(KeyError):
+                            call(made)
+                    assert how == "close" or len(selector) == 0
+                else:
+                    if len(selector) == 0:
+                        selector.register(ours)
+                    peer.send(b"the last")
+                    while b"the last" not in got:
+                        for key, frames in selector.select(LIMIT):
+                            assert key.conn is ours
+                            got += frames
+                    assert got == [*SMALL, b"the last"]
+                    return
+                ours.settimeout(LIMIT)
+                assert [ours.recv() for _ in SMALL] == SMALL
 
         sweep(make, call, check)
 

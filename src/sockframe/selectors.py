@@ -63,23 +63,28 @@ class FrameSelector:
             raise KeyError(f"{conn!r} is already registered")
         if conn.closed:
             raise errors.closed_error()
+        number, held = conn.fileno(), conn.pending()
+        key = FrameKey(conn, data)
         other = conn._watch(self)
         if other is not None:
             conn._watch(other)
             raise ValueError(f"{conn!r} is registered with another selector")
-        number = conn.fileno()
-        key = FrameKey(conn, data)
         try:
             self._poller.register(number, POLLOUT if conn.unsent else POLLIN)
         except BaseException:
             conn._watch(None)
             raise
-        self._keys[number] = key
-        self._numbers[id(conn)] = number
-        if conn._methods is not None:
-            self._hiding.add(number)
-        if conn.pending():
-            self._unseen[number] = key
+        try:
+            self._keys[number] = key
+            self._numbers[id(conn)] = number
+            if conn._methods is not None:
+                self._hiding.add(number)
+            if held:
+                self._unseen[number] = key
+        except BaseException:
+            conn._watch(None)
+            self._erase(conn, number)
+            raise
         return key
 
     def unregister(self, conn: Any) -> FrameKey:
@@ -164,7 +169,12 @@ class FrameSelector:
     def forget(self, conn: Any) -> None:
         """A connection is about to be closed: say so at the next select()."""
         if id(conn) in self._numbers:
-            self._waiting.append((self._drop(conn), errors.closed_error()))
+            self._waiting.append((self._keys[self._numbers[id(conn)]], errors.closed_error()))
+            try:
+                self._drop(conn)
+            except BaseException:
+                self._waiting.pop()
+                raise
 
     # ---- what select() is made of ----
 
@@ -180,13 +190,20 @@ class FrameSelector:
 
     def _drop(self, conn: Any) -> FrameKey:
         """Forget a connection."""
-        number = self._numbers.pop(id(conn))
-        self._unseen.pop(number, None)
-        self._hiding.discard(number)
+        number = self._numbers[id(conn)]
+        key = self._keys[number]
+        self._erase(conn, number)
+        return key
+
+    def _erase(self, conn: Any, number: int) -> None:
+        """Know nothing of a connection; what fails can be done again."""
         if not self._is_forked():
             with suppress(OSError, KeyError):  # its descriptor may be gone already
                 self._poller.unregister(number)
-        return self._keys.pop(number)
+        self._unseen.pop(number, None)
+        self._hiding.discard(number)
+        self._keys.pop(number, None)
+        self._numbers.pop(id(conn), None)
 
     def _look(self, deadline: float | None) -> None:
         """Poll once and receive from all that are ready."""

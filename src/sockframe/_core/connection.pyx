@@ -297,12 +297,18 @@ cdef class Connection:
         if self.closed:
             return
         self.shut = True
-        if self.watcher is not None:
-            self.watcher.forget(self)
-        if self.using:
-            transport.wake(self.sock)
-        else:
-            transport.close(self.sock)
+        try:
+            if self.watcher is not None:
+                self.watcher.forget(self)
+            if self.using:
+                transport.wake(self.sock)
+            else:
+                transport.close(self.sock)
+        except OSError:
+            raise
+        except BaseException:
+            self.shut = False  # to be closed again
+            raise
 
     def detach(self):
         """Give up the socket: return it, and the bytes received that are not yet delivered as frames."""
@@ -316,10 +322,10 @@ cdef class Connection:
                 self.fold()
                 held = new_bytes(self.decoder.start(), self.decoder.end - self.decoder.begin)
                 given = self.sock, b"".join((*(self.rest or ()), held))
-                self.shut = True
                 if self.watcher is not None:
                     self.watcher.forget(self)
                 self.decoder.keep(NULL, 0)
+                self.shut = True
                 return given
             finally:
                 self.leave(&self.writer, self.writing)

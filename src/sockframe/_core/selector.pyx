@@ -56,13 +56,16 @@ cdef int receive_round(list keys, list results, uint8_t *arena) except -1:
             conn = key.conn
             if conn._methods is not None:
                 receive_through(key, conn, results)
-            elif begin(conn, me, &arrivals[count].fd):
+            else:
                 taken.append(key)
-                count += 1
+                arrivals[count].got = -EAGAIN
+                if begin(conn, me, &arrivals[count].fd):
+                    count += 1
+                else:
+                    taken.pop()
         with nogil:
             for i in range(count):
                 arrivals[i].data = arena + at
-                arrivals[i].got = -EAGAIN
                 if at < ARENA:
                     arrivals[i].got = sf_receive(arrivals[i].fd, arena + at, min(SHARE, ARENA - at), SF_AT_ONCE)
                 if arrivals[i].got > 0:
@@ -75,12 +78,25 @@ cdef int receive_round(list keys, list results, uint8_t *arena) except -1:
             finally:
                 finish(conn)
     finally:
-        # An exception that is not the connections' own: what has arrived for the others is kept.
-        for i in range(done, count):
-            conn = taken[i].conn
-            if arrivals[i].got > 0:
-                conn.take_back(arrivals[i].data, arrivals[i].got)
+        put_back(taken, arrivals, done, count)
+    return 0
+
+
+cdef int put_back(list taken, Arrival *arrivals, Py_ssize_t at, Py_ssize_t count) except -1:
+    """Behind an exception that is not the connections' own: what has arrived for the others is kept, and whatever
+    fails in this, each gives its turn back."""
+    cdef Connection conn
+    if at == count:
+        return 0
+    conn = taken[at].conn
+    try:
+        if arrivals[at].got > 0:
+            conn.take_back(arrivals[at].data, arrivals[at].got)
+    finally:
+        try:
             finish(conn)
+        finally:
+            put_back(taken, arrivals, at + 1, count)
     return 0
 
 
@@ -94,6 +110,9 @@ cdef bint begin(Connection conn, unsigned long me, int *fd) except -1:
     except OSError:
         conn.leave(&conn.reader, conn.reading)
         return False
+    except BaseException:
+        conn.leave(&conn.reader, conn.reading)
+        raise
     return True
 
 

@@ -262,12 +262,18 @@ class Connection:
         if self.closed:
             return
         self._shut = True
-        if self._watcher is not None:
-            self._watcher.forget(self)
-        if self._receiving or self._sending:
-            transport.wake(self.sock)
-        else:
-            transport.close(self.sock)
+        try:
+            if self._watcher is not None:
+                self._watcher.forget(self)
+            if self._receiving or self._sending:
+                transport.wake(self.sock)
+            else:
+                transport.close(self.sock)
+        except OSError:
+            raise
+        except BaseException:
+            self._shut = False  # to be closed again
+            raise
 
     def detach(self) -> tuple[Any, bytes]:
         """Give up the socket: return it, and the bytes received that are not yet delivered as frames."""
@@ -281,10 +287,10 @@ class Connection:
                 self._absorb()
                 decoder = self._decoder
                 given = self.sock, b"".join((*(self._rest or ()), decoder._cut(decoder._begin, len(decoder._store))))
-                self._shut = True
                 if self._watcher is not None:
                     self._watcher.forget(self)
                 decoder._forget()
+                self._shut = True
                 return given
             finally:
                 writing.release()

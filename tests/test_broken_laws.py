@@ -10,7 +10,7 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from scripted import LIMIT, Task
+from scripted import LIMIT, Task, with_own_methods
 
 from sockframe import errors
 from sockframe.framings import UNLIMITED, Delimiter, Frame, Framing, LengthPrefix, Lines, Need, Slip
@@ -146,10 +146,14 @@ class Halting(Framing):
         return bytes([len(payload)]) + payload
 
 
-def test_what_other_connections_brought_survives_an_exception_in_a_select(wing: Any) -> None:
-    """Law 4: it was received with that of the one whose framing raises."""
+@pytest.mark.parametrize("plain", [True, False])
+def test_what_other_connections_brought_survives_an_exception_in_a_select(wing: Any, plain: bool) -> None:
+    """Law 4: it was received with that of the one whose framing raises; or was not yet, where that one is served by
+    its socket's own methods."""
     Halting.seen = 0
-    pairs = [wing.pair(Halting()) for _ in range(4)]
+    pairs = [wing.pair(Halting() if plain else LengthPrefix(1)) for _ in range(3)]
+    pairs.append(wing.pair(Halting()) if plain else tuple(
+        wing.FramedSocket(sock, Halting()) for sock in with_own_methods()))
     with wing.FrameSelector() as selector:
         try:
             for number, (peer, ours) in enumerate(pairs):

@@ -225,6 +225,8 @@ if HERE:
 
     def test_making_a_connection_that_fails() -> None:
         """The socket is as it was."""
+        kind = load_wing("core").FramedSocket
+
         def make() -> Any:
             ours, peer = pair(LengthPrefix())
             with peer:
@@ -232,10 +234,10 @@ if HERE:
                 return ours.detach()[0]
 
         def check(sock: Any, result: Any) -> None:
-            with load_wing("core").FramedSocket(sock, LengthPrefix()) as conn:
+            with kind(sock, LengthPrefix()) as conn:
                 assert conn.recv() == b"one"
 
-        sweep(make, lambda sock: load_wing("core").FramedSocket(sock, LengthPrefix()), check)
+        sweep(make, lambda sock: kind(sock, LengthPrefix()), check)
 
     @pytest.mark.parametrize("how", ["register", "select", "unregister", "close", "want_write"])
     def test_a_selector_whose_call_fails(how: str) -> None:

@@ -217,6 +217,66 @@ def test_a_target_can_not_be_resized_while_it_is_written(wing: Any) -> None:
     assert target == b"<a>" + bytes(7)
 
 
+# ---- connections ----
+
+CONNECTION_BUSY = ("raises", RuntimeError, "FramedSocket is already at work in this call", {})
+
+#: The calls of each direction, and those of neither, which are never refused.
+RECEIVING: "list[Callable[[Any], Any]]" = [
+    lambda conn: conn.recv(timeout=0), lambda conn: conn.recv(Lines(), timeout=0),
+    lambda conn: conn.recv_into(bytearray(9), timeout=0), lambda conn: conn.recv_many(timeout=0),
+    lambda conn: next(conn), lambda conn: conn.detach()]
+SENDING: "list[Callable[[Any], Any]]" = [
+    lambda conn: conn.send(b"x", timeout=0), lambda conn: conn.send_many([b"x"], timeout=0),
+    lambda conn: conn.send_many(iter([b"x"]), timeout=0), lambda conn: conn.flush(timeout=0),
+    lambda conn: conn.shutdown(1), lambda conn: conn.detach()]
+NEITHER: "list[Callable[[Any], Any]]" = [
+    lambda conn: conn.pending() >= 0, lambda conn: conn.unsent == 0, lambda conn: not conn.closed,
+    lambda conn: conn.gettimeout() is None, lambda conn: conn.fileno() >= 0]
+
+
+@pytest.mark.parametrize("call", [*RECEIVING[:1], *RECEIVING[2:5]])
+def test_every_receive_makes_a_connection_busy(wing: Any, call: Any) -> None:
+    """Every other one is refused, from a framing's measure; what is sent meanwhile goes its way."""
+    hook = Hook()
+    left, right = wing.pair(by_measure(hook)[0])
+    with left, right:
+        left.sock.sendall(b"aabb")
+        hook.arm(*(lambda one=one: one(right) for one in (*RECEIVING, *NEITHER)), lambda: right.sock.sendall(b"sent"))
+        got = call(right)
+        assert got in (b"aa", 2, [b"aa", b"bb"])
+        assert hook.results[:len(RECEIVING)] == [CONNECTION_BUSY] * len(RECEIVING)
+        assert hook.results[len(RECEIVING):-1] == [("gives", bool, True)] * len(NEITHER)
+        assert left.sock.recv(4) == b"sent"
+        if got != [b"aa", b"bb"]:
+            assert right.recv() == b"bb"
+
+
+def acting_payloads(hook: Hook) -> Any:
+    hook.act()
+    yield b"x"
+
+
+@pytest.mark.parametrize(("call", "wraps"), [
+    *((lambda conn, hook, call=call: call(conn), True) for call in SENDING[:3]),
+    (lambda conn, hook: conn.send_many(acting_payloads(hook)), False),
+    *([(lambda conn, hook: conn.send(Exporter(b"x", hook, False)), False),
+       (lambda conn, hook: conn.send_many([Exporter(b"x", hook, False)]), False)]
+      if sys.version_info >= (3, 12) else [])])
+def test_every_send_makes_a_connection_busy(wing: Any, call: Any, wraps: bool) -> None:
+    """Every other one is refused, from a framing's wrap, from a payload's `__buffer__` and from an iterator."""
+    hook = Hook()
+    left, right = wing.pair(by_measure(hook)[0] if wraps else LengthPrefix(1))
+    frame = b"<x>" if wraps else b"\1x"
+    with left, right:
+        hook.arm(*(lambda one=one: one(left) for one in (*SENDING, *NEITHER)))
+        call(left, hook)
+        assert hook.results[:len(SENDING)] == [CONNECTION_BUSY] * len(SENDING)
+        assert hook.results[len(SENDING):] == [("gives", bool, True)] * len(NEITHER)
+        left.close()
+        assert right.sock.recv(99) == frame
+
+
 # ---- signals ----
 
 @pytest.mark.parametrize(("framing", "data"), [

@@ -122,11 +122,11 @@ class FrameSelector:
         while True:
             self._look(deadline)
             if self._waiting:
-                results, self._waiting = self._waiting, []
-                for key, frames in results:
+                for key, frames in self._waiting:
                     if isinstance(frames, Exception) and id(key.conn) in self._numbers:
                         key.conn._watch(None)
                         self._drop(key.conn)
+                results, self._waiting = self._waiting, []
                 return results
             if deadline is not None and monotonic() >= deadline:
                 return []
@@ -197,13 +197,14 @@ class FrameSelector:
 
     def _erase(self, conn: Any, number: int) -> None:
         """Know nothing of a connection; what fails can be done again."""
+        me = id(conn)
         if not self._is_forked():
             with suppress(OSError, KeyError):  # its descriptor may be gone already
                 self._poller.unregister(number)
         self._unseen.pop(number, None)
         self._hiding.discard(number)
         self._keys.pop(number, None)
-        self._numbers.pop(id(conn), None)
+        self._numbers.pop(me, None)
 
     def _look(self, deadline: float | None) -> None:
         """Poll once and receive from all that are ready."""

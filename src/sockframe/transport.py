@@ -43,8 +43,12 @@ _DIRECT = ("recv", "recv_into", "send", "sendmsg", "fileno", "gettimeout")
 def is_plain(sock: Any) -> bool:
     """Say whether system calls on the descriptor do the same as the socket's own methods: not so for
     TLS, for a class that overrides one of them, or for a patched one."""
-    return _poll is not None and isinstance(sock, _SOCKET) and all(
-        getattr(type(sock), name, None) is getattr(_SOCKET, name, None) for name in _DIRECT)
+    if _poll is None or not isinstance(sock, _SOCKET):
+        return False
+    for name in _DIRECT:  # noqa: SIM110 (a generator's function is one more thing that there may be no memory for)
+        if getattr(type(sock), name, None) is not getattr(_SOCKET, name, None):
+            return False
+    return True
 
 
 def deadline_after(timeout: Any) -> int:

@@ -143,7 +143,7 @@ cdef int arrive(object key, Connection conn, Arrival *arrival, list results) exc
         else:
             frames = decode(conn, arrival)
         if frames:
-            results.append((key, frames))
+            hand_over(key, conn, frames, results)
         decoder.check()
         if decoder.ended:
             raise errors.end_of_stream(decoder.at)
@@ -151,6 +151,16 @@ cdef int arrive(object key, Connection conn, Arrival *arrival, list results) exc
         if not transport.is_own_error(error):
             raise
         results.append((key, error))
+    return 0
+
+
+cdef int hand_over(object key, Connection conn, list frames, list results) except -1:
+    """Append frames to the results; where there is no memory for that, the connection has them."""
+    try:
+        results.append((key, frames))
+    except BaseException:
+        conn.rest = frames
+        raise
     return 0
 
 
@@ -172,7 +182,7 @@ cdef list decode(Connection conn, Arrival *arrival):
 cdef int receive_through(object key, Connection conn, list results) except -1:
     """Receive from a connection that is served through its socket's own methods."""
     try:
-        results.append((key, conn.recv_many(PY_SSIZE_T_MAX, timeout=0)))
+        hand_over(key, conn, conn.recv_many(PY_SSIZE_T_MAX, timeout=0), results)
         if conn.decoder.fault is not None:
             conn.decoder.check()
     except BlockingIOError:

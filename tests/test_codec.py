@@ -65,6 +65,20 @@ def test_need_is_the_least_that_is_missing(wing: Any, framing: Framing, held: by
         assert decoder.need == decoder.need == need
 
 
+@pytest.mark.parametrize("framing", [
+    Lines(), Lines("crlf"), Delimiter(b"aab", b"b"), LengthPrefix(2), AsciiLength(separator=b":", end=b","),
+    HeaderBlock(), Slip()], ids=repr)
+def test_a_frame_that_was_begun_is_finished_with_the_stream(wing: Any, framing: Framing) -> None:
+    encoder = wing.Encoder(framing)
+    stream = encoder.encode_many([b"xyz", b"v", b"w"])
+    for at in range(1, len(encoder.encode(b"xyz"))):
+        decoder = wing.Decoder(framing)
+        decoder.feed(stream[:at])
+        assert decoder.next_frame() is None
+        decoder.feed(stream[at:])
+        assert decoder.finish() == [b"xyz", b"v", b"w"]
+
+
 def test_feeding_and_taking_in_any_order(wing: Any) -> None:
     decoder = wing.Decoder(Lines())
     decoder.feed(b"a\nb\nc")

@@ -190,7 +190,7 @@ class Fixed(Kind):
     def scan(self, data: Data, begin: int, end: int, ended: bool, scan: Scan) -> int:
         size = end - begin
         if self.length > self.limit:  # in a Tagged with a lower limit
-            return self.too_long(scan, self.length, 1, size, self.length, 0, self.length) if size else scan.want(1)
+            return self.too_long(scan, self.length, 1, size, self.length, 0, self.length)
         if size < self.length:
             return scan.wait(size, self.length, 0, self.length)
         return scan.found(self.length, 0, self.length)

@@ -243,6 +243,18 @@ def test_a_peer_that_ends_while_nothing_is_to_be_sent_is_no_error(wing: Any) -> 
         assert (process.stdout.read(), process.stderr.read()) == (b"quit\n", b"")
 
 
+def test_a_peer_that_ends_while_a_part_of_a_payload_was_read_is_one(wing: Any) -> None:
+    def act(conn: FramedSocket) -> None:
+        conn.send(conn.recv())
+
+    with peer(act) as address, start(wing, "send", address, "-f", "u8") as process:
+        process.stdin.write(b"quit\nand")
+        assert process.wait(LIMIT) == 1
+        assert process.stdout.read() == b"quit\n"
+        assert process.stderr.read() == (b"Error: the peer ended the connection, 3 bytes of the input were not yet "
+                                         b"sent\n")
+
+
 def test_ctrl_c_ends_it_quietly(wing: Any) -> None:
     with peer(echo) as address, start(wing, "send", address, "-f", "u8") as process:
         process.stdin.write(b"one\n")

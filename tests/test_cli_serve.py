@@ -1,11 +1,12 @@
 """`sockframe serve`, and `send` to it: processes on both wings, in each mode, over TCP, Unix sockets and TLS."""
 
+import os
 import random
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,38 @@ def test_frames_that_arrived_are_answered_before_the_end(wing: Any) -> None:
                         replies.append(conn.recv())
                 assert replies == [b"one", b"two"][:len(replies)]
             assert server.process.wait(LIMIT) == 0
+
+
+def test_a_command_that_goes_on_is_killed_when_the_grace_is_cut_short(wing: Any, tmp_path: Path) -> None:
+    for mode in ("threads", "select"):
+        note = tmp_path / mode
+        command = f"echo $$ >{note}.new; mv {note}.new {note}; sleep 1000"
+        with serving(wing, "-f", "lines", "--mode", mode, "--exec", command) as server:
+            with server.connect("lines") as conn:
+                conn.send(b"one")
+                until(note.exists)
+                server.process.send_signal(signal.SIGTERM)
+                server.process.send_signal(signal.SIGINT)
+                assert server.process.wait(LIMIT) == 0
+            assert "Traceback" not in server.process.stderr.read().decode()  # type: ignore[union-attr]
+            until(lambda: not alive(int(note.read_text())))  # noqa: B023
+
+
+def until(happened: "Callable[[], bool]") -> None:
+    """Wait until something has happened."""
+    deadline = time.monotonic() + LIMIT
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def alive(number: int) -> bool:
+    """Say whether there is a process of this number."""
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize(("options", "wire", "words"), [

@@ -89,6 +89,7 @@ def _from_file(path: str, follow: bool) -> tuple[Generator[bytes, None, None], i
     """Open a file: its bytes, and how many there are where that is known."""
     source = Input(path)
     if follow and not source.regular:
+        source.close()
         raise click.UsageError(f"--follow needs a file that can grow, not {source.name}")
 
     def chunks() -> Generator[bytes, None, None]:

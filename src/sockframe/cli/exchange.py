@@ -43,8 +43,8 @@ class Exchange:
         self._refused: OSError | None = None  # why the peer takes no more
         self._more = True                 # there may be replies that no poll sees
         self._peer_ended = False
-        self.sent = 0
-        self.received = 0
+        self._sent = 0
+        self._received = 0
 
     def run(self) -> None:
         """Exchange all. Raises `ExchangeError`, `FramingError`, `OSError`, `TimeoutError`."""
@@ -61,8 +61,8 @@ class Exchange:
             raise self._bad_input
         if self._refused is not None:
             raise self._refused
-        if self.received < self._replies < math.inf:
-            raise ExchangeError(f"the peer ended the connection after {self.received} of {self._replies} replies")
+        if self._received < self._replies < math.inf:
+            raise ExchangeError(f"the peer ended the connection after {self._received} of {self._replies} replies")
 
     def _is_done(self) -> bool:
         """Say whether all is sent and all replies that were asked for have come."""
@@ -70,7 +70,7 @@ class Exchange:
             return self._peer_ended
         if self._sends or not self._read_all:
             return False
-        if self._bad_input is not None or self._peer_ended or self.received >= self._replies:
+        if self._bad_input is not None or self._peer_ended or self._received >= self._replies:
             return True
         if self._half_close:
             self._half_close = False
@@ -105,6 +105,9 @@ class Exchange:
         readable = reads and (not self._source.waits or self._source.fileno() in found)
         if reads and self._peer_ended and not readable:
             self._read_all = True  # nobody is there any more to whom what may come could be sent
+            if self._cutter.buffered:
+                self._bad_input = ExchangeError(f"the peer ended the connection, {self._cutter.buffered} bytes of the "
+                                                "input were not yet sent")
         return (not self._peer_ended and bool(self._more or status & ~select.POLLOUT),
                 sends and bool(status & ~select.POLLIN), readable)
 
@@ -120,8 +123,8 @@ class Exchange:
             return
         self._more = True
         if self._replies < math.inf:
-            frames = frames[:int(self._replies) - self.received]
-        self.received += len(frames)
+            frames = frames[:int(self._replies) - self._received]
+        self._received += len(frames)
         self._deliver(frames)
 
     def _send(self) -> None:
@@ -130,7 +133,7 @@ class Exchange:
             self._conn.flush(timeout=0)
             if self._payloads:
                 self._conn.send_many(self._payloads, timeout=0)
-                self.sent += len(self._payloads)
+                self._sent += len(self._payloads)
                 self._payloads = []
         except BlockingIOError:
             return
@@ -153,7 +156,7 @@ class Exchange:
             except OSError as error:
                 self._refused = error
                 return
-            self.sent += 1
+            self._sent += 1
             del self._payloads[0]
 
     def _read(self) -> None:
@@ -173,8 +176,5 @@ class Exchange:
     def _end_input(self, error: Exception) -> None:
         """Note that the input can't be sent on, which is an error once what is in front of it is sent."""
         self._read_all = True
-        self._bad_input = ExchangeError(f"{self._source.name}, frame {self._taken() + 1}: {error}")
-
-    def _taken(self) -> int:
-        """Return the number of payloads that could be read and sent."""
-        return self.sent + len(self._payloads)
+        place = self._sent + len(self._payloads) + 1
+        self._bad_input = ExchangeError(f"{self._source.name}, frame {place}: {error}")

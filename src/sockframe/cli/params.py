@@ -115,7 +115,7 @@ class SecondsType(click.FloatRange):
 FRAMING = FramingType()
 ADDRESS = AddressType()
 LENGTH = LengthType()
-SECONDS = SecondsType(0, 1e9, min_open=True)
+SECONDS = SecondsType(0, 2_000_000, min_open=True)  # in milliseconds an int of C
 
 
 def to_connect(address: Address) -> Address:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import ssl
-import sys
 from collections.abc import Callable
 
 import click
@@ -43,19 +42,22 @@ def serve(address: Address, framing: Framing, max_length: int | None, mode: str,
     reply. A command that does not end with 0, takes too long or prints more than --max-length closes its connection,
     after the replies to earlier frames; stderr tells why. In mode select all connections wait for each command.
 
-    SIGTERM or Ctrl-C lets the frames that have arrived be answered, for at most 5 seconds, and ends with exit code 0; a
-    second one ends at once.
+    SIGTERM or Ctrl-C lets the frames that have arrived be answered, for at most 5 seconds, and ends with exit code 0;
+    a second one ends at once. Commands that are still at work are killed then, but for a second signal in mode
+    processes, after which they only find that nobody reads or writes.
     """
     framing = limited(framing, max_length)
     if command is None and (exec_timeout is not None or strip_newline):
         raise click.UsageError("--exec-timeout and --strip-newline need --exec")
     shell = None if command is None else Shell(command, framing.max_length, exec_timeout, strip_newline)
     handler: Callable[[bytes], bytes] = _echo if shell is None else shell
-    log = _log_to_stderr()
+    _log_to_stderr()
     try:
         with Server(handler, address, framing, mode=mode, tls=_server_context(tls_cert, tls_key),
                     max_connections=max_connections, idle_timeout=idle_timeout,
                     frame_timeout=frame_timeout) as server, signals(server):
+            if shell is not None:
+                shell.stopping = server.stopping
             click.echo(f"serving {framing!r} at {show_address(server.address)}", err=True)
             server.serve_forever()
     except OSError as error:
@@ -63,7 +65,6 @@ def serve(address: Address, framing: Framing, max_length: int | None, mode: str,
     finally:
         if shell is not None:
             shell.kill()
-        logging.getLogger("sockframe").removeHandler(log)
 
 
 def _echo(payload: bytes) -> bytes:
@@ -96,11 +97,19 @@ class _Lines(logging.Formatter):
         return super().format(record)
 
 
-def _log_to_stderr() -> logging.Handler:
-    """Write what the server logs to stderr, until the handler that is returned is removed."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Lines())
+class _ToStderr(logging.Handler):
+    """Writes what is logged to the stderr of the moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        click.echo(self.format(record), err=True)
+
+
+def _log_to_stderr() -> None:
+    """Write what the server logs to stderr, from now on."""
     logger = logging.getLogger("sockframe")
-    logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    return handler
+    if not any(isinstance(handler, _ToStderr) for handler in logger.handlers):
+        handler = _ToStderr()
+        handler.setFormatter(_Lines())
+        logger.addHandler(handler)

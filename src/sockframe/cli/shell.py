@@ -8,11 +8,15 @@ import select
 import signal
 import subprocess
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 from typing import Any
 
-from .streams import CHUNK
+from .streams import CHUNK, PAUSE
+
+#: Seconds by which a command is killed before the server's time is up: whoever waits for it may be killed then.
+EARLY = 0.5
 
 
 class ShellError(Exception):
@@ -24,8 +28,11 @@ class Shell:
 
     A command that does not end with 0, runs longer than `timeout` seconds or prints more than `limit` bytes
     raises `ShellError`; the latter two are killed with all that they started. No more than `limit` bytes are held.
-    With `strip`, one newline at the end of what it prints is taken off.
+    With `strip`, one newline at the end of what it prints is taken off. `stopping` may be set to what returns the
+    time of time.monotonic() at which commands have to end, or None as long as there is no such time.
     """
+
+    stopping: Callable[[], float | None] = staticmethod(lambda: None)
 
     def __init__(self, command: str, limit: int, timeout: float | None, strip: bool) -> None:
         self._command = command
@@ -49,11 +56,12 @@ class Shell:
                 self._running.add(process)
             try:
                 reply = self._pump(process, payload, end)
-                code = process.wait(None if end == math.inf else max(0.0, end - monotonic()))
-            except BaseException as error:
+                while True:
+                    with suppress(subprocess.TimeoutExpired):
+                        code = process.wait(self._left(end))
+                        break
+            except BaseException:
                 _kill(process)
-                if isinstance(error, subprocess.TimeoutExpired):
-                    raise self._error(f"took longer than {self._timeout:g} s") from None
                 raise
             finally:
                 with self._lock:
@@ -71,6 +79,16 @@ class Shell:
     def _error(self, words: str) -> ShellError:
         return ShellError(f"{self._command!r} {words}")
 
+    def _left(self, end: float) -> float:
+        """Return the seconds to wait until the next look at the time."""
+        now = monotonic()
+        if now >= end:
+            raise self._error(f"took longer than {self._timeout:g} s")
+        stop = self.stopping()
+        if stop is not None and now >= stop - EARLY:
+            raise self._error("was still at work when the server ended")
+        return min(PAUSE, end - now)
+
     def _pump(self, process: subprocess.Popen[bytes], payload: bytes, end: float) -> bytes:
         """Give a command its input and return what it prints, both at once."""
         source: Any = process.stdout
@@ -85,10 +103,7 @@ class Shell:
             poller.register(source.fileno(), select.POLLIN)
             if not target.closed:
                 poller.register(target.fileno(), select.POLLOUT)
-            left = end - monotonic()
-            found = dict(poller.poll(None if end == math.inf else max(0, math.ceil(left * 1000))))
-            if not found:
-                raise subprocess.TimeoutExpired(self._command, self._timeout)
+            found = dict(poller.poll(math.ceil(self._left(end) * 1000)))
             if not target.closed and target.fileno() in found:
                 try:
                     rest = rest[os.write(target.fileno(), rest[:CHUNK]):]

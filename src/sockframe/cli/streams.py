@@ -23,7 +23,7 @@ from ..sockets import FramedSocket, open_socket
 #: The most bytes of one read.
 CHUNK = 65536
 
-#: Seconds between two looks at a file that is followed.
+#: Seconds between two looks at what can't be waited for: a file that grows, a time that another thread sets.
 PAUSE = 0.2
 
 

@@ -99,6 +99,7 @@ def test_the_time_is_kept(selector: Any, pair: Any) -> None:
 
 
 def test_frames_held_before_registering_come_first(selector: Any, pair: Any) -> None:
+    """N1."""
     peer, ours = pair()
     peer.send_many([b"a", b"b", b"c"])
     assert ours.recv() == b"a"
@@ -207,6 +208,31 @@ def test_a_peer_that_does_not_read_is_flushed_as_it_reads_on(selector: Any, pair
     reader.join(20)
     assert got == [payload]
     assert not ours.unsent
+
+
+def test_what_a_socket_hides_is_not_received_while_something_is_unsent(selector: Any, wing: Any) -> None:
+    class Hiding(socket.socket):
+        def pending(self) -> int:
+            return 1
+
+    left, right = socket.socketpair()
+    with wing.FramedSocket(left, FRAMING) as peer, \
+            wing.FramedSocket(Hiding(fileno=right.detach()), FRAMING) as ours:
+        ours.setblocking(False)
+        peer.send(b"first")
+        selector.register(ours)
+        assert collect(selector, 1) == [(None, b"first")]
+        payload = bytes(3 << 20)
+        ours.send(payload)
+        assert ours.unsent
+        peer.send(b"later")
+        assert selector.select(0.1) == []
+        got: list[bytes] = []
+        reader = threading.Thread(target=lambda: got.append(peer.recv(timeout=20)))
+        reader.start()
+        assert collect(selector, 1, 20) == [(None, b"later")]
+        reader.join(20)
+        assert got == [payload]
 
 
 def test_a_tail_from_before_registering_is_flushed_too(selector: Any, pair: Any) -> None:
@@ -370,6 +396,7 @@ def test_a_handler_that_raises_is_no_connections_error(selector: Any, pair: Any,
 
 
 def test_a_framing_that_raises_loses_nothing(selector: Any, pair: Any) -> None:
+    """I4."""
     class Moody(Framing):
         calm = False
 
@@ -397,6 +424,7 @@ def test_a_framing_that_raises_loses_nothing(selector: Any, pair: Any) -> None:
 
 
 def test_descriptors_above_1024_work(selector: Any, pair: Any) -> None:
+    """S10."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
     try:

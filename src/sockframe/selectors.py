@@ -209,7 +209,8 @@ class FrameSelector:
     def _look(self, deadline: float | None) -> None:
         """Poll once and receive from all that are ready."""
         left: float | None = None if deadline is None else max(0.0, deadline - monotonic())
-        if self._waiting or self._unseen:
+        unseen = [key for key in self._unseen.values() if not key.conn.unsent]
+        if self._waiting or unseen:
             left = 0.0
         if self._epoll is not None:
             events = self._epoll.poll(left)
@@ -227,7 +228,6 @@ class FrameSelector:
                 self._flush(number, key)
             elif number not in self._unseen:
                 ready.append(key)
-        unseen = list(self._unseen.values())
         try:
             for key in unseen:
                 self._deliver(key)

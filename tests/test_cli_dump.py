@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shlex
 import signal
 import socket
 import ssl
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 import trustme
-from commands import CHOICES, invoke, run, start
+from commands import CHOICES, COMMAND, invoke, run, start
 from scripted import LIMIT, Task
 from test_protocols import FAULTS, NAMES, SAMPLES
 
@@ -292,6 +293,13 @@ def test_a_full_disk_is_an_error(wing: Any) -> None:
     with open("/dev/full", "wb") as full, running(wing, "dump", "-f", "lines", stdout=full) as process:
         _, messages = process.communicate(b"one\n", timeout=LIMIT)
     assert (process.returncode, messages) == (1, b"Error: standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize(("closed", "name"), [("<&-", "input"), ("</dev/null >&-", "output")])
+def test_a_stream_that_was_closed_before_is_an_error(wing: Any, closed: str, name: str) -> None:
+    result = subprocess.run(f"{shlex.join(COMMAND)} dump -f lines {closed}", shell=True, capture_output=True,
+                            timeout=120, env={**os.environ, "SOCKFRAME_CORE": CHOICES[wing.name]})
+    assert (result.returncode, result.stderr.decode()) == (1, f"Error: standard {name}: it is closed\n")
 
 
 #: Runs the command, then tells the most memory that it has taken, in KiB.

@@ -27,10 +27,10 @@ CHUNK = 65536
 PAUSE = 0.2
 
 
-def _standard(stream: Any) -> Any:
+def _standard(stream: Any, name: str) -> Any:
     """Return the bytes below a standard stream. Raises `OSError` where it was closed before we began."""
     if stream is None:
-        raise OSError(errno.EBADF, "it is closed")
+        raise OSError(errno.EBADF, "it is closed", name)
     return stream.buffer
 
 
@@ -40,7 +40,7 @@ class Input:
     def __init__(self, path: str) -> None:
         self.name = "standard input" if path == "-" else path
         self._own = path != "-"
-        self._stream: Any = open(path, "rb", 0) if self._own else _standard(sys.stdin)  # noqa: SIM115
+        self._stream: Any = open(path, "rb", 0) if self._own else _standard(sys.stdin, self.name)  # noqa: SIM115
         self._number: int | None = None
         with suppress(AttributeError, io.UnsupportedOperation):  # no real file stands behind it
             self._number = self._stream.fileno()
@@ -105,7 +105,7 @@ class Output:
     def __init__(self) -> None:
         self._stream: Any = None
         try:
-            self._stream = _standard(sys.stdout)
+            self._stream = _standard(sys.stdout, "standard output")
         except OSError as error:
             raise OutputError(error) from None
         self._encoding = getattr(sys.stdout, "encoding", None) or "ascii"

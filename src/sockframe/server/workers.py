@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import transport
 from ..errors import FramingError
-from ..transport import POLLIN
+from ..transport import POLLIN, POLLOUT
 from .replies import LOG, Replies, part, tell
 
 if TYPE_CHECKING:
@@ -105,9 +105,7 @@ class Workers(socketserver.BaseServer):
             if server.tls is not None:
                 current = server.tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
                 self.open[sock] = current
-                current.settimeout(server.limits.handshake)
-                current.do_handshake()
-                current.settimeout(None)
+                shake_hands(current, bell, server.limits.handshake)
             conn = server.FramedSocket(current, server.framing)
             Conversation(server, conn, bell).run(peer)
         except (FramingError, OSError) as error:
@@ -117,6 +115,31 @@ class Workers(socketserver.BaseServer):
             if conn is not None:
                 conn.close()
             current.close()
+
+
+def shake_hands(sock: Any, bell: socket.socket, limit: float) -> None:
+    """Do the TLS handshake of a new connection, for so many seconds at most, or until the bell rings."""
+    import ssl
+
+    end = monotonic() + limit
+    sock.settimeout(0)
+    while True:
+        events = POLLIN
+        with suppress(ssl.SSLWantReadError):
+            try:
+                sock.do_handshake()
+                sock.settimeout(None)
+                return
+            except ssl.SSLWantWriteError:
+                events = POLLOUT
+        ready = select.poll()
+        ready.register(sock, events)
+        ready.register(bell, POLLIN)
+        found = ready.poll(max(0, ceil((end - monotonic()) * 1000)))
+        if not found:
+            raise TimeoutError(f"no TLS handshake after {limit} s")
+        if any(number == bell.fileno() for number, _ in found):
+            raise ConnectionAbortedError("the server stops")
 
 
 class Conversation:
@@ -203,9 +226,6 @@ class Threads(socketserver.ThreadingMixIn, Workers):
         """Wait for all threads; then wake those that wait for their peers."""
         server = self.server
         with self.left:
-            for current in self.open.values():
-                if hasattr(current, "version") and current.version() is None:
-                    transport.wake(current)  # its handshake is still going on
             while self.open and (left := (server.stopping() or 0.0) - monotonic()) > 0:
                 self.left.wait(min(left, 0.1))
             if not self.open:

@@ -96,7 +96,8 @@ cdef class Connection:
     Greenlets take turns as threads do, where gevent has patched the socket. After os.fork() both processes
     have the one stream, as with any socket: one uses it, the other closes it, which does not shut it down.
     Where another thread was receiving at that moment, the child can't receive, and so for sending: its
-    calls raise `OSError` (EDEADLK). Of what a subclass overrides, no other method makes use.
+    calls raise `OSError` (EDEADLK). Of what a subclass overrides, no other method makes use. Where a socket's
+    own recv() or send() is in Python, as that of TLS, a handler that raises inside it hides what it had done.
     """
 
     def __cinit__(self, *args, **keywords):
@@ -227,6 +228,9 @@ cdef class Connection:
         more, the frame was taken, and its tail goes first with the next send() or flush(); while an
         earlier tail can't be sent, nothing is taken: flush() that first. A non-blocking socket takes the
         whole frame or raises `BlockingIOError`, having taken nothing.
+
+        That it returns says that the kernel has the frame, not the peer. Two peers that both send more than the
+        kernel holds before they receive wait for each other: give a timeout, or receive in another thread.
         """
         self.check_open()
         cdef int64_t deadline = self.deadline(timeout)

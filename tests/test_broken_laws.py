@@ -76,7 +76,7 @@ class Interrupt:
 @pytest.mark.parametrize("way", ["profile", "trace"])
 @pytest.mark.parametrize("how", ["recv", "recv_into", "recv_many"])
 def test_an_exception_at_any_place_in_a_receive_loses_nothing(wing: Any, how: str, way: str) -> None:
-    """Law 4: also between the system call and the store."""
+    """Law 4, S2: also between the system call and the store."""
     stream = b"\0\0\0\3one\0\0\0\3two\0\0\0\5three"
     number = 0
     while True:
@@ -107,8 +107,8 @@ class Plain(socket.socket):
 @pytest.mark.parametrize("timeout", [None, LIMIT, 0])
 def test_the_kernels_timeout_of_a_plain_socket_is_a_dead_peer(wing: Any, timeout: Any,
                                                              monkeypatch: pytest.MonkeyPatch) -> None:
-    """Law 13: whatever system call tells of it. The pure wing gets its error from a method; in the core's system calls
-    another error stands for it, that of a peer which has gone with unread bytes."""
+    """Law 13, M4: whatever system call tells of it. The pure wing gets its error from a method; in the core's system
+    calls another error stands for it, that of a peer which has gone with unread bytes."""
     left, right = socket.socketpair()
     sock = Plain(fileno=left.detach())
     sock.settimeout(timeout)
@@ -247,8 +247,8 @@ def test_the_last_frame_taken_leaves_no_store(wing: Any, size: int) -> None:
 
 
 def test_a_number_is_asked_of_the_socket_each_time(wing: Any) -> None:
-    """Law 11: the socket is closed behind the connection's back, and its number, that was used, is another's now: it is
-    not waited for either, nor read or written."""
+    """Law 11, I2: the socket is closed behind the connection's back, and its number, that was used, is another's now: it
+    is not waited for either, nor read or written."""
     left, right = wing.pair(LengthPrefix())
     other, its_peer = socket.socketpair()
     with right, other, its_peer:

@@ -23,6 +23,7 @@ def trickle(sock: socket.socket, data: bytes, pause: float) -> None:
 @pytest.mark.parametrize("kind", ["pair", "own"])
 @pytest.mark.parametrize("own", [False, True])
 def test_a_deadline_is_for_the_whole_call(wing: Any, kind: str, own: bool) -> None:
+    """M1, P3."""
     left, right = KINDS[kind]()
     with right, wing.FramedSocket(left, LengthPrefix()) as conn:
         conn.settimeout(0.1 if own else LIMIT)
@@ -38,6 +39,7 @@ def test_a_deadline_is_for_the_whole_call(wing: Any, kind: str, own: bool) -> No
 
 @pytest.mark.parametrize("kind", ["pair", "own"])
 def test_a_deadline_is_never_early(wing: Any, kind: str) -> None:
+    """M6."""
     left, right = KINDS[kind]()
     with right, wing.FramedSocket(left, LengthPrefix()) as conn:
         for timeout in (0.001, 0.0301, 0.0109, 1e-9):
@@ -56,6 +58,7 @@ def test_a_deadline_is_never_early(wing: Any, kind: str) -> None:
 
 
 def test_what_a_timeout_may_be(wing: Any) -> None:
+    """M2."""
     left, right = wing.pair(LengthPrefix())
     with left, right:
         calls = [left.recv, left.recv_many, lambda **how: left.recv_into(bytearray(3), **how), left.flush,
@@ -77,6 +80,7 @@ def test_what_a_timeout_may_be(wing: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["pair", "own"])
 def test_a_very_long_timeout_waits(wing: Any, kind: str) -> None:
+    """M2."""
     left, right = (wing.FramedSocket(sock, LengthPrefix()) for sock in KINDS[kind]())
     with left, right:
         for timeout in (1e300, 3e9, 2.2e6):
@@ -88,6 +92,7 @@ def test_a_very_long_timeout_waits(wing: Any, kind: str) -> None:
 
 
 def test_the_argument_goes_before_the_sockets_timeout(wing: Any) -> None:
+    """M8."""
     left, right = wing.pair(LengthPrefix())
     with left, right:
         right.settimeout(LIMIT * 50)
@@ -113,6 +118,7 @@ def test_the_argument_goes_before_the_sockets_timeout(wing: Any) -> None:
 
 
 def test_the_default_timeout_of_sockets_is_a_deadline(wing: Any) -> None:
+    """M8."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(0.01)
     try:
@@ -127,6 +133,7 @@ def test_the_default_timeout_of_sockets_is_a_deadline(wing: Any) -> None:
 
 
 def test_the_flag_of_a_shared_file_is_not_trusted(wing: Any) -> None:
+    """K14."""
     left, right = wing.pair(LengthPrefix(), SO_SNDBUF=5000)
     with left, right, left.sock.dup() as one, right.sock.dup() as two:
         for timeout in (None, 5.0):
@@ -148,6 +155,7 @@ def test_the_flag_of_a_shared_file_is_not_trusted(wing: Any) -> None:
 
 
 def test_deadlines_as_numbers() -> None:
+    """M2."""
     assert transport.deadline_after(None) == transport.NEVER
     assert transport.deadline_after(0) == transport.AT_ONCE
     before = time.monotonic_ns()

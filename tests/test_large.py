@@ -136,6 +136,7 @@ def test_bytes_of_an_interrupted_large_frame_can_be_read_otherwise(wing: Any, fi
 
 @pytest.mark.parametrize("how", ["recv", "recv_into"])
 def test_deadlines_all_along_a_large_payload_from_a_real_socket(wing: Any, how: str) -> None:
+    """M3."""
     for first in ("recv", "recv_into"):
         left, right = wing.pair(LengthPrefix(), SO_SNDBUF=20_000)
         with left, right:

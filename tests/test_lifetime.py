@@ -38,6 +38,7 @@ def refused(conn: Any) -> None:
 
 @pytest.mark.parametrize("end", ["close", "detach", "exit"])
 def test_every_method_of_a_closed_connection_is_refused(wing: Any, end: str) -> None:
+    """K1, K2."""
     left, right = wing.pair(LengthPrefix())
     with right:
         left.send(b"x")
@@ -56,6 +57,7 @@ def test_every_method_of_a_closed_connection_is_refused(wing: Any, end: str) -> 
 
 
 def test_detach_gives_what_is_left(wing: Any) -> None:
+    """K15."""
     left, right = wing.pair(LengthPrefix())
     with left:
         left.send_many([b"one", b"two"])
@@ -69,6 +71,7 @@ def test_detach_gives_what_is_left(wing: Any) -> None:
 
 
 def test_one_connection_can_not_be_made_twice_or_copied(wing: Any) -> None:
+    """I7."""
     left, right = wing.pair(LengthPrefix())
     with left, right:
         for _ in range(2):
@@ -101,6 +104,7 @@ def test_one_that_was_never_made_is_closed(wing: Any) -> None:
 
 
 def test_subclasses_are_made_in_their_own_way(wing: Any) -> None:
+    """I12."""
     class Client(wing.FramedSocket):  # type: ignore[misc]
         def __init__(self, stream: bytes, *, upper: bool) -> None:
             super().__init__(Scripted(stream), Lines())
@@ -121,6 +125,7 @@ def test_subclasses_are_made_in_their_own_way(wing: Any) -> None:
 
 
 def test_cycles_are_collected(wing: Any) -> None:
+    """K12."""
     class Linked(wing.FramedSocket):  # type: ignore[misc]
         pass
 
@@ -138,6 +143,7 @@ def test_cycles_are_collected(wing: Any) -> None:
 
 
 def test_one_dropped_without_close_warns_once_and_closes(wing: Any) -> None:
+    """K13."""
     left, right = socket.socketpair()
     with right:
         conn = wing.FramedSocket(left, LengthPrefix())

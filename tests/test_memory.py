@@ -137,7 +137,7 @@ def test_a_thousand_streams_that_wait(wing: Any, way: str) -> None:
     (Varint(), b"\xff" * MIB), (AsciiLength(separator=b":"), b"-" * MIB), (HeaderBlock(), b"x" * MIB),
 ], ids=lambda value: repr(value)[:60])
 def test_a_fault_holds_nothing(wing: Any, way: str, framing: Framing, bad: bytes) -> None:
-    """G3, G7, G9: no byte is kept but the error's own, nor is any that comes later."""
+    """I8, G3, G7, G9: no byte is kept but the error's own, nor is any that comes later."""
     decoder = wing.Decoder(framing)
     meter = Meter()
     kind, text, attributes = outcome(give, decoder, way, bad)[1:]

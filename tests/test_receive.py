@@ -168,6 +168,7 @@ MIXED = [WAYS["recv"], too_small, into, WAYS["recv_many(2)"], too_small, WAYS["r
 
 @pytest.mark.parametrize("error", [BlockingIOError(), TimeoutError(), Interrupted(), ConnectionResetError()])
 def test_an_interruption_at_every_byte_loses_nothing(wing: Any, error: Exception) -> None:
+    """O6, S13."""
     passing = (type(error), BlockingIOError, BufferTooSmallError)
     for framing, stream in STREAMS:
         events = {at: [error] for at in range(len(stream) + 1)}
@@ -180,6 +181,7 @@ def test_an_interruption_at_every_byte_loses_nothing(wing: Any, error: Exception
 
 @pytest.mark.parametrize("timeout", [0, 0.0005])
 def test_a_deadline_at_every_byte_loses_nothing(wing: Any, timeout: float) -> None:
+    """M3."""
     for framing, stream in STREAMS if not timeout else STREAMS[::3]:
         left, right = socket.socketpair()
         frames: list[bytes] = []
@@ -259,7 +261,7 @@ def test_an_empty_payload_no_frame_and_the_end_are_three_things(wing: Any) -> No
 
 @pytest.mark.parametrize("unread", [False, True])
 def test_a_peer_that_resets_comes_after_its_frames(wing: Any, unread: bool) -> None:
-    """R4."""
+    """P7, R4."""
     left, right = over_tcp()
     with wing.FramedSocket(right, LengthPrefix()) as conn:
         conn.send(b"never read")
@@ -276,6 +278,7 @@ def test_a_peer_that_resets_comes_after_its_frames(wing: Any, unread: bool) -> N
 # ---- one after the other ----
 
 def test_a_call_that_wants_many_does_not_wait_for_more(wing: Any) -> None:
+    """M7."""
     left, right = wing.pair(LengthPrefix())
     with left, right:
         right.settimeout(None)
@@ -301,6 +304,7 @@ def test_many_frames_come_in_bounded_lists(wing: Any) -> None:
 
 
 def test_a_protocol_switches_framing_with_what_is_here(wing: Any) -> None:
+    """O7."""
     stream = b"POST\r\nsize: 5\r\n\r\nhello\3abc|\xff\xff\xff"
     for cuts in ((), range(len(stream))):
         conn = wing.FramedSocket(Scripted(stream, cuts=cuts), Lines())
@@ -346,6 +350,7 @@ def test_a_buffer_too_small_keeps_any_frame_the_next_one(wing: Any) -> None:
 
 
 def test_a_fault_is_final_and_nothing_more_is_received(wing: Any) -> None:
+    """I8."""
     sock = Scripted(b"\1a\1b\6toolong", cuts=[5, 6, 7])
     conn = wing.FramedSocket(sock, LengthPrefix(1, max_length=5))
     assert conn.recv_many() == [b"a", b"b"]

@@ -128,6 +128,7 @@ def set_framing(decoder: Any) -> None:
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_call_of_a_busy_decoder_is_refused(wing: Any, source: Any) -> None:
+    """I6, I10, I11."""
     hook = Hook()
     framing, data = source(hook)
     decoder = wing.Decoder(framing)
@@ -343,6 +344,7 @@ def test_half_made_objects_crash_nothing(wing: Any) -> None:
 
 
 def test_one_stream_can_not_be_doubled(wing: Any) -> None:
+    """I12."""
     for name in ("Decoder", "Encoder"):
         made = getattr(wing, name)(Lines())
         text = f"{name} can't be pickled or copied: it belongs to one stream"

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from scripted import OwnMethods
 
 from sockframe import (
     EndOfStream,
@@ -211,7 +212,7 @@ def test_a_peer_that_does_not_read_is_flushed_as_it_reads_on(selector: Any, pair
 
 
 def test_what_a_socket_hides_is_not_received_while_something_is_unsent(selector: Any, wing: Any) -> None:
-    class Hiding(socket.socket):
+    class Hiding(OwnMethods):
         def pending(self) -> int:
             return 1
 

@@ -42,6 +42,7 @@ ERRORS = [BlockingIOError(), TimeoutError(), Interrupted(), ConnectionResetError
                                      LengthField(4, end=b"\xce", strip=4)], ids=repr)
 @pytest.mark.parametrize("error", ERRORS, ids=repr)
 def test_a_frame_cut_short_anywhere_is_finished_first(wing: Any, framing: Any, error: Exception) -> None:
+    """O6, S3."""
     payload, wire = b"payload", frames_of(wing, framing, [b"payload"])
     after = frames_of(wing, framing, [b"next"])
     for at, how in itertools.product(range(len(wire)), ("send", "list", "flush", "iterator")):
@@ -70,7 +71,7 @@ def test_a_frame_cut_short_anywhere_is_finished_first(wing: Any, framing: Any, e
 
 
 def test_a_tail_of_one_byte_a_call_is_sent_in_linear_work(wing: Any) -> None:
-    """H4."""
+    """S6, H4."""
     payload = noise(2000)
     sock = Timed(takes=[1] + [BlockingIOError(), 1] * 2003)
     conn = wing.FramedSocket(sock, LengthPrefix())
@@ -85,6 +86,7 @@ def test_a_tail_of_one_byte_a_call_is_sent_in_linear_work(wing: Any) -> None:
 
 @pytest.mark.parametrize("size", [1, 2044, 2045, 16380, 16381, 100_000])
 def test_every_write_takes_one_byte(wing: Any, size: int) -> None:
+    """S6."""
     for how in ("send", "list", "iterator"):
         payloads = [noise(size, 1), noise(3, 2)]
         wire = frames_of(wing, LengthPrefix(), payloads)
@@ -144,6 +146,7 @@ def read_frames(wing: Any, sock: Any, count: int) -> list[bytes]:
 
 @pytest.mark.parametrize("how", ["send", "list", "iterator"])
 def test_a_deadline_in_a_send_keeps_the_rest(wing: Any, how: str) -> None:
+    """M5."""
     left, right = wing.pair(LengthPrefix(), SO_SNDBUF=1)
     payloads = [noise(300_000, number) for number in range(3)]
     with left, right:
@@ -312,7 +315,7 @@ def test_nothing_follows_a_payload_that_lasts_until_the_end(wing: Any, interrupt
 
 
 def test_very_many_tiny_frames_and_very_many_large_ones(wing: Any) -> None:
-    """F4."""
+    """S8, F4."""
     for count, size in ((200_000, 1), (3000, 20_000)):
         left, right = wing.pair(LengthPrefix(2))
         payloads = [b"%d" % (number % 10) * size for number in range(count)]
@@ -328,7 +331,7 @@ def test_very_many_tiny_frames_and_very_many_large_ones(wing: Any) -> None:
 
 
 def test_a_peer_that_is_gone_is_an_error_and_its_frames_are_still_here(wing: Any) -> None:
-    """R4."""
+    """S5, R4."""
     for tcp in (False, True):
         left, right = over_tcp() if tcp else socket.socketpair()
         with wing.FramedSocket(left, LengthPrefix()) as conn:

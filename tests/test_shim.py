@@ -121,7 +121,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     ("0A00E05", "R0", 1 << 20),
 ], ids=["one byte a call", "interrupted", "never ready", "mixed", "mostly whole"])
 def test_every_byte_passes(wing: Any, shim: Path, calls: str, polls: str, largest: int) -> None:
-    """S1, S3, S4, S6: short counts, EINTR, EAGAIN after k bytes and readiness that was none change no frame."""
+    """S7, S1, S3, S4, S6: short counts, EINTR, EAGAIN after k bytes and readiness that was none change no frame."""
     run(wing, shim, calls, polls, largest, "exact")
 
 

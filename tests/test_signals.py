@@ -57,6 +57,7 @@ def slowly(sock: socket.socket, data: bytes) -> None:
 @pytest.mark.parametrize("timeout", [None, LIMIT])
 @pytest.mark.parametrize("how", ["recv", "recv_into", "recv_many"])
 def test_a_handler_that_returns_is_not_noticed_in_receiving(wing: Any, kind: str, timeout: Any, how: str) -> None:
+    """S1."""
     payload = noise(2_000_000)
     left, right = KINDS[kind]()
     with left, wing.FramedSocket(right, LengthPrefix()) as conn, watched(left), handler(lambda: None, 0.005) as seen:
@@ -74,6 +75,7 @@ def test_a_handler_that_returns_is_not_noticed_in_receiving(wing: Any, kind: str
 @pytest.mark.parametrize("kind", ["pair", "own"])
 @pytest.mark.parametrize("timeout", [None, LIMIT])
 def test_a_handler_that_returns_is_not_noticed_in_sending(wing: Any, kind: str, timeout: Any) -> None:
+    """S1."""
     payload = noise(2_000_000)
     left, right = KINDS[kind]()
     with right, wing.FramedSocket(left, LengthPrefix()) as conn, watched(right), handler(lambda: None, 0.005) as seen:
@@ -93,6 +95,7 @@ def test_a_handler_that_returns_is_not_noticed_in_sending(wing: Any, kind: str, 
 
 @pytest.mark.parametrize("kind", ["pair", "own"])
 def test_the_deadline_is_kept_through_signals(wing: Any, kind: str) -> None:
+    """M6, S1."""
     left, right = KINDS[kind]()
     with left, wing.FramedSocket(right, LengthPrefix()) as conn, handler(lambda: None, 0.02) as seen:
         begun = time.monotonic()
@@ -105,6 +108,7 @@ def test_the_deadline_is_kept_through_signals(wing: Any, kind: str) -> None:
 @pytest.mark.parametrize("timeout", [None, LIMIT])
 @pytest.mark.parametrize("how", ["recv", "recv_into", "recv_many"])
 def test_a_handler_that_raises_in_any_part_of_a_frame_loses_nothing(wing: Any, timeout: Any, how: str) -> None:
+    """S2."""
     def fail() -> None:
         raise Interrupted
 
@@ -250,6 +254,7 @@ def test_signals_that_raise_all_along_a_send_lose_nothing(wing: Any, kind: str, 
 
 @pytest.mark.parametrize("kind", ["pair", "own"])
 def test_a_handler_that_calls_back_is_refused(wing: Any, kind: str) -> None:
+    """I9."""
     left, right = (wing.FramedSocket(sock, LengthPrefix()) for sock in KINDS[kind]())
     caught: list[str] = []
 
@@ -273,6 +278,7 @@ def test_a_handler_that_calls_back_is_refused(wing: Any, kind: str) -> None:
 @pytest.mark.parametrize("kind", ["pair", "own"])
 @pytest.mark.parametrize("timeout", [None, LIMIT])
 def test_a_handler_that_closes_ends_the_call(wing: Any, kind: str, timeout: Any) -> None:
+    """I9."""
     for how in ("recv", "send"):
         left, right = (wing.FramedSocket(sock, LengthPrefix()) for sock in KINDS[kind]())
         with left, right, watched(left), handler(right.close):
@@ -284,6 +290,7 @@ def test_a_handler_that_closes_ends_the_call(wing: Any, kind: str, timeout: Any)
 
 
 def test_a_peer_that_is_gone_is_no_signal(wing: Any) -> None:
+    """S5."""
     before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # it would end this process
     try:
         for kind in KINDS.values():

@@ -144,6 +144,7 @@ def test_every_framing_carries_every_size(wing: Any, name: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("timeout", [None, LIMIT])
 def test_every_kind_of_socket_carries_frames_both_ways(wing: Any, kind: str, timeout: float | None) -> None:
+    """O2."""
     left, right = (wing.FramedSocket(sock, LengthPrefix()) for sock in KINDS[kind]())
     with left, right:
         for conn in (left, right):

@@ -35,6 +35,7 @@ def received(conn: Any, how: str) -> list[bytes]:
 
 
 def test_frames_of_threads_that_send_at_once_never_mix(wing: Any) -> None:
+    """K5, K8."""
     left, right = wing.pair(LengthPrefix(), SO_SNDBUF=50_000)
     with left, right:
         payloads = [[noise(300_000 + number, 10 * thread + number) for number in range(4)] for thread in range(4)]
@@ -54,6 +55,7 @@ def test_frames_of_threads_that_send_at_once_never_mix(wing: Any) -> None:
 
 
 def test_threads_that_receive_share_the_frames(wing: Any) -> None:
+    """K4, K8."""
     left, right = wing.pair(LengthPrefix())
     with left, right:
         payloads = [noise(size, number) for number, size in enumerate([10, 70_000, 300, 200_000, 1] * 20)]
@@ -65,6 +67,7 @@ def test_threads_that_receive_share_the_frames(wing: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["pair", "tcp", "own"])
 def test_one_reads_while_the_other_writes(wing: Any, kind: str) -> None:
+    """K6."""
     left, right = (wing.FramedSocket(sock, LengthPrefix()) for sock in KINDS[kind]())
     with left, right:
         there = [noise(size, size) for size in (3, 400_000, 0, 5000)] * 6
@@ -92,6 +95,7 @@ def wait_for_turn_taken(call: Any) -> None:
 
 @pytest.mark.parametrize("direction", ["receive", "send"])
 def test_the_wait_for_a_turn_counts(wing: Any, direction: str) -> None:
+    """K7."""
     left, right = wing.pair(LengthPrefix(), SO_SNDBUF=5000)
     with left, right:
         if direction == "receive":
@@ -122,6 +126,7 @@ def test_the_wait_for_a_turn_counts(wing: Any, direction: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("timeout", [None, LIMIT])
 def test_close_wakes_all_that_wait(wing: Any, kind: str, timeout: float | None) -> None:
+    """K3."""
     left, right = KINDS[kind]()
     with right:
         conn = wing.FramedSocket(left, LengthPrefix())
@@ -176,6 +181,7 @@ def test_a_number_that_is_another_file_now_is_never_touched(wing: Any, tmp_path:
 
 
 def test_the_raw_socket_closed_elsewhere_is_an_error(wing: Any) -> None:
+    """S11."""
     left, right = wing.pair(LengthPrefix())
     with left, right:
         left.sock.close()
@@ -187,7 +193,7 @@ def test_the_raw_socket_closed_elsewhere_is_an_error(wing: Any) -> None:
 
 @pytest.mark.parametrize("how", ["send", "list", "iterator"])
 def test_a_payload_that_another_thread_resizes_or_changes(wing: Any, how: str) -> None:
-    """J3, J4."""
+    """K9, J3, J4."""
     for change in ("resize", "write"):
         left, right = wing.pair(LengthPrefix(), SO_SNDBUF=5000)
         payload = bytearray(noise(300_000))

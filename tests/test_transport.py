@@ -30,6 +30,7 @@ class Other(socket.socket):
 
 
 def test_only_sockets_whose_methods_are_the_system_calls_are_plain() -> None:
+    """O1."""
     left, right = socket.socketpair()
     with left, right:
         assert transport.is_plain(left)
@@ -43,6 +44,7 @@ def test_only_sockets_whose_methods_are_the_system_calls_are_plain() -> None:
 
 
 def test_a_subclass_with_its_own_methods_has_them_called(wing: Any) -> None:
+    """O1."""
     left, right = with_own_methods()
     with wing.FramedSocket(left, LengthPrefix()) as one, wing.FramedSocket(right, LengthPrefix()) as two:
         one.send(b"a frame")
@@ -54,6 +56,7 @@ def test_a_subclass_with_its_own_methods_has_them_called(wing: Any) -> None:
 
 @pytest.mark.parametrize("made", [Subclass, Other, socket.socket])
 def test_sockets_made_of_a_descriptor(wing: Any, made: Any) -> None:
+    """O3."""
     sockets = [made(fileno=sock.detach()) for sock in socket.socketpair()]
     one, two = (wing.FramedSocket(sock, LengthPrefix()) for sock in sockets)
     with one, two:
@@ -66,6 +69,7 @@ def test_sockets_made_of_a_descriptor(wing: Any, made: Any) -> None:
 
 
 def test_what_carries_no_stream_is_refused(wing: Any) -> None:
+    """O5, S11."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, pytest.raises(ValueError, match="not one of type"):
         wing.FramedSocket(sock, LengthPrefix())
     with socket.create_server(("127.0.0.1", 0)) as sock, pytest.raises(ValueError, match="not one that listens"):
@@ -88,6 +92,7 @@ def test_what_carries_no_stream_is_refused(wing: Any) -> None:
 
 
 def test_an_object_with_recv_and_send_alone(wing: Any) -> None:
+    """O4."""
     sock = Scripted(b"\0\0\0\3one\0\0\0\3two", cuts=range(20))
     with wing.FramedSocket(sock, LengthPrefix()) as conn:
         conn.send(b"x")
@@ -108,6 +113,7 @@ class Bare:
 
 
 def test_an_object_that_can_not_be_closed_is_let_go(wing: Any) -> None:
+    """O4."""
     with wing.FramedSocket(Bare(), LengthPrefix()) as conn:
         conn.send(b"x")
         with pytest.raises(EndOfStream):
@@ -122,6 +128,7 @@ def test_an_object_that_can_not_be_closed_is_let_go(wing: Any) -> None:
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_any_bytes_may_come_from_a_recv(wing: Any, kind: Any) -> None:
+    """S12."""
     large = noise(200_000)
     stream = wing.Encoder(LengthPrefix()).encode_many([b"abc", large])
     for how in ("recv", "recv_many", "recv_into"):
@@ -146,6 +153,7 @@ class Shy(bytes):
 @pytest.mark.parametrize("answer", [bytes(300_001), bytearray(300_001), memoryview(array.array("q", range(60_000))),
                                     Shy(300_001), "text", 5, [1], True, 1.5], ids=lambda value: repr(value)[:60])
 def test_an_impossible_recv_is_an_error_and_nothing_is_lost(wing: Any, answer: Any) -> None:
+    """S12."""
     stream = wing.Encoder(LengthPrefix()).encode(noise(300_000))
     for place in (0, 2, 4, 100, 70_000, 200_000):
         for into in (False, True):
@@ -157,7 +165,7 @@ def test_an_impossible_recv_is_an_error_and_nothing_is_lost(wing: Any, answer: A
 
 
 def test_none_is_not_the_end(wing: Any) -> None:
-    """E11."""
+    """S12, E11."""
     for timeout in (None, 0.0, 5.0):
         takes = [lambda: None, 2, lambda: None]
         sock = Timed(b"\0\0\0\1x", events={0: [None], 3: [None]}, takes=takes, timeout=timeout)
@@ -178,6 +186,7 @@ def test_none_is_not_the_end(wing: Any) -> None:
 
 @pytest.mark.parametrize("answer", [-1, 100, True, False, 1.0, "5", b""])
 def test_an_impossible_send_is_an_error(wing: Any, answer: Any) -> None:
+    """S12."""
     for before in (0, 1, 3):
         sock = Scripted(takes=[*[before] * bool(before), lambda: answer])
         conn = wing.FramedSocket(sock, LengthPrefix())
@@ -197,6 +206,7 @@ def test_a_send_that_takes_nothing_is_not_tried_for_ever(wing: Any) -> None:
 
 
 def test_the_kernels_own_timeout_is_a_dead_peer(wing: Any) -> None:
+    """M4."""
     assert type(errors.os_error(errno.ETIMEDOUT)) is ConnectionError
     assert type(errors.os_error(errno.EPIPE)) is BrokenPipeError
     dead = TimeoutError(errno.ETIMEDOUT, "Connection timed out")
@@ -249,6 +259,7 @@ def test_two_threads_lend_one_timeout_without_mixing_theirs(wing: Any) -> None:
 
 
 def test_a_timeout_set_while_a_call_is_at_work_stays(wing: Any) -> None:
+    """K14."""
     left, right = with_own_methods()
     with wing.FramedSocket(left, LengthPrefix()) as conn, wing.FramedSocket(right, LengthPrefix()) as peer:
         task = Task(conn.recv, timeout=LIMIT)
@@ -265,6 +276,7 @@ def test_a_timeout_set_while_a_call_is_at_work_stays(wing: Any) -> None:
 
 
 def test_descriptors_above_1024(wing: Any) -> None:
+    """S10."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 1100 if hard == resource.RLIM_INFINITY else min(1100, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))

@@ -133,6 +133,29 @@ def test_frames_that_are_here_cost_one_call_each(wing: Any, limit: int, inside: 
         assert len(own.seen) == 3 * len(frames)
 
 
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize(("how", "overlong", "calls"), [
+    ("recv", "error", 3), ("recv_many", "error", 3), ("__next__", "error", 3), ("recv", "skip", 2),
+    ("recv_many", "skip", 2), ("recv_into", "skip", 2)])
+def test_a_connection_asks_no_more_for_a_frame_in_pieces(wing: Any, how: str, overlong: str, calls: int,
+                                                         inside: bool) -> None:
+    """Once in its header, once behind it, and once when it is here, unless it is passed over."""
+    own = asked(lambda view: Need(4 - len(view)) if len(view) < 4 else Frame(4 + view[3], 4), overlong=overlong,
+                max_length=50 if overlong == "error" else 5)
+    left, right = wing.pair(Tagged({}, default=own) if inside else own)
+    with left, right:
+        right.setblocking(False)
+        got = []
+        for byte in b"\0\0\0\x0a0123456789":
+            left.sock.send(bytes([byte]))
+            try:
+                got.append(getattr(right, how)(*([bytearray(9)] if how == "recv_into" else [])))
+            except BlockingIOError:
+                continue
+        assert got == ([] if overlong == "skip" else [[b"0123456789"] if how == "recv_many" else b"0123456789"])
+        assert len(own.seen) == calls
+
+
 # ---- what they see ----
 
 @pytest.mark.parametrize("way", WAYS)

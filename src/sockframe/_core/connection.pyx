@@ -578,6 +578,8 @@ cdef class Connection:
                 decoder.record(&scan, decoder.start(), decoder.end - decoder.begin, decoder.at)
                 decoder.check()
             if status == SF_LONG:
+                if decoder.long is None:
+                    decoder.begin_long(&scan, decoder.start())
                 frame = decoder.take()
                 if frame is not None:
                     self.rest = [frame]
@@ -656,7 +658,8 @@ cdef class Connection:
         cdef Decoder decoder = self.decoder
         cdef sf_scan scan
         cdef Py_ssize_t here, size, room
-        if decoder.end - decoder.begin > 2 * RECEIVE or not self.known(&scan) or not self.straight(&scan, LARGE):
+        cdef uint64_t held = decoder.end - decoder.begin
+        if held > 2 * RECEIVE or decoder.whole < held + LARGE or not self.known(&scan) or not self.straight(&scan, LARGE):
             return False
         here = decoder.end - decoder.begin - <Py_ssize_t>scan.start
         size = scan.stop - scan.start

@@ -475,6 +475,8 @@ class Connection:
                 decoder._record(scan, decoder._store, decoder._begin, decoder._at)
                 decoder._check()
             if status == LONG:
+                if decoder._long is None:
+                    decoder._begin_long(scan, decoder._store, decoder._begin)
                 frame = decoder._take()
                 if frame is not None:
                     self._rest = [frame]

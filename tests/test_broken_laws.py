@@ -247,8 +247,8 @@ def test_the_last_frame_taken_leaves_no_store(wing: Any, size: int) -> None:
 
 
 def test_a_number_is_asked_of_the_socket_each_time(wing: Any) -> None:
-    """Law 11, I2: the socket is closed behind the connection's back, and its number, that was used, is another's now: it
-    is not waited for either, nor read or written."""
+    """Law 11, I2: the socket is closed behind the connection's back, and its number, that was used, is another's now:
+    it is not waited for either, nor read or written."""
     left, right = wing.pair(LengthPrefix())
     other, its_peer = socket.socketpair()
     with right, other, its_peer:

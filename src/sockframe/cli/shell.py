@@ -67,7 +67,7 @@ class Shell:
                 with self._lock:
                     self._running.discard(process)
         if code:
-            raise self._error(f"ended with {code}" if code > 0 else f"was ended by {signal.Signals(-code).name}")
+            raise self._error(f"ended with {code}" if code > 0 else f"was ended by signal {-code}")
         return reply[:-1] if self._strip and reply.endswith(b"\n") else reply
 
     def kill(self) -> None:

@@ -29,7 +29,7 @@ needs_core = pytest.mark.skipif(WITHOUT_CORE, reason="SOCKFRAME_CORE is 0")
 LAYERS = [
     {"errors"},
     {"framings", "transport"},
-    {"protocols"},
+    {"protocols", "tls"},
     {"_core", "_pure"},
     {"_wing"},
     {"sockets", "selectors"},

@@ -272,6 +272,23 @@ def forked_error() -> OSError:
     return OSError(errno.EDEADLK, "another thread was at work with the connection when the process forked")
 
 
+def leftover_error(count: int) -> FramingError:
+    """Make the error of bytes that came in the clear before TLS was begun, and may be anyone's."""
+    return FramingError(f"{count} bytes of the peer's are here already, from before TLS: say with leftover= "
+                        "whether they are to be carried into it or discarded")
+
+
+def tls_twice_error() -> ValueError:
+    """Make the error of TLS begun within TLS."""
+    return ValueError("the connection is under TLS already")
+
+
+def no_half_close_error(sock: object) -> OSError:
+    """Make the error of a half-close that the socket can't do without loss."""
+    return OSError(errno.EOPNOTSUPP, f"{type(sock).__name__} can't shut down for writing alone and keep TLS: close it, "
+                   "or begin TLS by start_tls() or connect(tls=)")
+
+
 def timeout_error() -> TimeoutError:
     """Make the error of a deadline that passed."""
     return TimeoutError("timed out")

@@ -7,6 +7,7 @@ import os
 import select as system
 from collections.abc import Iterator
 from contextlib import suppress
+from selectors import EVENT_READ, EVENT_WRITE
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -52,7 +53,7 @@ class FrameSelector:
         self._progress = progress
         self._waiting: list[Result] = []         # what the next select() returns first
         self._unseen: dict[int, FrameKey] = {}   # connections that hold bytes which no poll can see
-        self._hiding: set[int] = set()           # descriptors of sockets that may hide bytes (TLS)
+        self._hiding: dict[int, int] = {}        # sockets that may hide bytes (TLS): what is polled for, by descriptor
         self._closed = False
         self._process = os.getpid()
 
@@ -63,14 +64,14 @@ class FrameSelector:
             raise KeyError(f"{conn!r} is already registered")
         if conn.closed:
             raise errors.closed_error()
-        number, held = conn.fileno(), conn.pending()
+        number, held, events = conn.fileno(), conn.pending(), wanted(conn)
         key = FrameKey(conn, data)
         other = conn._watch(self)
         if other is not None:
             conn._watch(other)
             raise ValueError(f"{conn!r} is registered with another selector")
         try:
-            self._poller.register(number, POLLOUT if conn.unsent else POLLIN)
+            self._poller.register(number, events)
         except BaseException:
             conn._watch(None)
             raise
@@ -78,8 +79,8 @@ class FrameSelector:
             self._keys[number] = key
             self._numbers[id(conn)] = number
             if conn._methods is not None:
-                self._hiding.add(number)
-            if held:
+                self._hiding[number] = events
+            if held or conn._methods is not None:
                 self._unseen[number] = key
         except BaseException:
             conn._watch(None)
@@ -164,7 +165,15 @@ class FrameSelector:
         """A connection has kept a tail: flush it before anything more is received."""
         number = self._numbers.get(id(conn))
         if number is not None and not self._is_forked():
-            self._poller.modify(number, POLLOUT)
+            self._poll_for(number, conn)
+
+    def upgraded(self, conn: Any) -> None:
+        """A connection is under TLS: no poll sees all of its bytes, and it may have to begin a handshake."""
+        number = self._numbers.get(id(conn))
+        if number is not None and not self._is_forked():
+            self._hiding[number] = 0
+            self._unseen[number] = self._keys[number]
+            self._poll_for(number, conn)
 
     def forget(self, conn: Any) -> None:
         """A connection is about to be closed: say so at the next select()."""
@@ -202,7 +211,7 @@ class FrameSelector:
             with suppress(OSError, KeyError):  # its descriptor may be gone already
                 self._poller.unregister(number)
         self._unseen.pop(number, None)
-        self._hiding.discard(number)
+        self._hiding.pop(number, None)
         self._keys.pop(number, None)
         self._numbers.pop(me, None)
 
@@ -231,7 +240,7 @@ class FrameSelector:
         try:
             for key in unseen:
                 self._deliver(key)
-            self._receive(ready + unseen, self._waiting)
+            self._receive(ready, self._waiting)
         except BaseException:
             # A signal handler, or a framing of the user's: what has arrived is held, and no poll sees it.
             self._unseen.update((self._numbers[id(key.conn)], key) for key in ready if id(key.conn) in self._numbers)
@@ -241,12 +250,24 @@ class FrameSelector:
             self._waiting += [(key, []) for key in ready if id(key.conn) not in brought]
         for key in unseen:
             self._unseen.pop(self._numbers.get(id(key.conn), -1), None)
-        for number in self._hiding:
-            if socket_pending(keys[number].conn.sock):
-                self._unseen[number] = keys[number]
+        if self._hiding:
+            for key in ready + unseen:
+                number = self._numbers.get(id(key.conn), -1)
+                if number in self._hiding:
+                    self._poll_for(number, key.conn)
+                    if socket_pending(key.conn.sock):
+                        self._unseen[number] = key
+
+    def _poll_for(self, number: int, conn: Any) -> None:
+        """Poll for what the connection waits for now."""
+        events = wanted(conn)
+        if self._hiding.get(number) != events:
+            self._poller.modify(number, events)
+            if number in self._hiding:
+                self._hiding[number] = events
 
     def _deliver(self, key: FrameKey) -> None:
-        """Deliver the whole frames that a connection held when it was registered."""
+        """Deliver the whole frames that a connection holds, in itself or in its TLS."""
         try:
             self._waiting.append((key, key.conn.recv_many(timeout=0)))
         except BlockingIOError:
@@ -261,12 +282,19 @@ class FrameSelector:
         try:
             key.conn.flush(timeout=0)
         except BlockingIOError:
+            self._poll_for(number, key.conn)
             return
         except Exception as error:
             if not is_own_error(error):
                 raise
             self._waiting.append((key, error))
             return
-        self._poller.modify(number, POLLIN)
+        self._poll_for(number, key.conn)
         if self._progress:
             self._waiting.append((key, []))
+
+
+def wanted(conn: Any) -> int:
+    """Return what to poll for: what a tail waits for, while there is one, or the next receive."""
+    event = conn.send_event if conn.unsent else conn.recv_event
+    return (POLLIN if event & EVENT_READ else 0) | (POLLOUT if event & EVENT_WRITE else 0)

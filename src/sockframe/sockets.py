@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 from . import errors
 from ._wing import Connection
 from .framings import Framing
+from .transport import UNSET, deadline_after, is_tls, seconds_left
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from ssl import SSLContext
+
     from typing_extensions import Self
 
 
@@ -31,6 +35,7 @@ class SocketMethods:
         _methods: Any
 
         def close(self) -> None: ...
+        def _upgrade(self, wrap: Callable[[Any, bytes], Any], leftover: str, timeout: float | None) -> int: ...
 
     def _open_socket(self) -> Any:
         if self.closed:
@@ -90,6 +95,32 @@ class SocketMethods:
         """Return the socket's own address."""
         return self._open_socket().getsockname()
 
+    def start_tls(self, context: SSLContext, leftover: str = "error", *, server_side: bool = False,
+                  server_hostname: str | None = None, timeout: float | None = UNSET) -> int:
+        """Go on under TLS (RFC 8446), from here in the stream: STARTTLS.
+
+        What is unsent goes first; then the handshake is done, all before the deadline. `context` is an
+        `ssl.SSLContext`; a client gives the `server_hostname` that the server's certificate must name.
+        `leftover` says what becomes of bytes that were received already: with "error" they are a
+        `FramingError`, and nothing has changed; "carry" takes them for the beginning of the peer's TLS;
+        "discard" drops them. A peer that speaks out of turn, or someone between, may have put them there
+        to be taken for what came under TLS (RFC 3207, section 6). Returns how many were carried or
+        discarded, in bytes. What the handshake raises (`ssl.SSLError`, `TimeoutError`, `ConnectionError`)
+        closes the connection. A non-blocking one begins the handshake: its next calls, or its selector,
+        go on with it. From then on `sock` is a `TLSSocket`, whose `ssl_object` tells of certificate and cipher.
+        """
+        sock = self._open_socket()
+        check_context(context)
+        if leftover not in ("error", "carry", "discard"):
+            raise ValueError(f'leftover must be "error", "carry" or "discard", not {leftover!r}')
+        if is_tls(sock):
+            raise errors.tls_twice_error()
+        from .tls import TLSSocket
+
+        return self._upgrade(lambda sock, received: TLSSocket(
+            sock, context, server_side=server_side, server_hostname=server_hostname, received=received),
+            leftover, timeout)
+
     def __enter__(self) -> Self:
         return self
 
@@ -112,6 +143,12 @@ class FramedSocket(SocketMethods, Connection):
     __slots__ = ()
 
 
+def check_context(context: object) -> None:
+    """Refuse what is no TLS context; there may be no ssl module."""
+    if not hasattr(context, "wrap_bio"):
+        raise TypeError(f"an ssl.SSLContext is needed, not {type(context).__name__}")
+
+
 def open_socket(address: Any, timeout: float | None) -> socket.socket:
     """Connect a stream socket: to a (host, port) pair over TCP, to a path over a Unix socket."""
     if isinstance(address, (str, bytes, os.PathLike)):
@@ -128,18 +165,40 @@ def open_socket(address: Any, timeout: float | None) -> socket.socket:
     return sock
 
 
-def connect(address: Any, framing: Framing, *, timeout: float | None = None) -> FramedSocket:
+def connect(address: Any, framing: Framing, *, timeout: float | None = None, tls: SSLContext | bool | None = None,
+            server_hostname: str | None = None) -> FramedSocket:
     """Connect to `address` and return a `FramedSocket`.
 
     `address` is a (host, port) pair for TCP, or the path of a Unix socket. `timeout` in seconds is for
     connecting, and stays the socket's own: the deadline of each later call that is given none. TCP
     connections send without delay (TCP_NODELAY): a frame is a message that is complete.
+
+    With `tls`, an `ssl.SSLContext` or True for `ssl.create_default_context()`, all of it is under TLS; the
+    timeout is then for connecting and the handshake together. The server's certificate must name
+    `server_hostname`: the host of the address, unless given; a path has none, so there it must be given.
+    Raises what connecting and `start_tls` raise.
     """
     if not isinstance(framing, Framing):
         raise errors.not_framing_error(framing)
+    if tls is True:
+        import ssl
+
+        tls = ssl.create_default_context()
+    if tls:
+        check_context(tls)
+        if server_hostname is None:
+            if isinstance(address, (str, bytes, os.PathLike)):
+                raise ValueError("a path names no host for TLS: give server_hostname")
+            server_hostname = address[0]
+    elif server_hostname is not None:
+        raise ValueError("server_hostname is for TLS: give tls, too")
+    deadline = deadline_after(timeout)
     sock = open_socket(address, timeout)
     try:
-        return FramedSocket(sock, framing)
+        conn = FramedSocket(sock, framing)
+        if tls:
+            conn.start_tls(tls, server_hostname=server_hostname, timeout=seconds_left(deadline))
     except BaseException:
         sock.close()
         raise
+    return conn

@@ -1,5 +1,5 @@
-"""What both wings ask of any socket: is it a plain one, its timeout as a deadline, and to receive and
-send through its own methods.
+"""What both wings ask of any socket: is it a plain one, its timeout as a deadline, to receive and send
+through its own methods, and which event to wait for.
 
 A deadline is a time of `time.monotonic_ns()`, `NEVER` or `AT_ONCE`, as in csrc/io.h.
 """
@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 import select
 import socket
+import sys
 import threading
 from _socket import socket as _SOCKET
 from contextlib import suppress
+from itertools import starmap
+from selectors import EVENT_READ, EVENT_WRITE
 from time import monotonic_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import errors
 
@@ -26,6 +29,9 @@ _LONGEST_MS = 2**31 - 1  # that poll() and settimeout() take
 _poll: Any = getattr(select, "poll", None)
 POLLIN: int = getattr(select, "POLLIN", 1)
 POLLOUT: int = getattr(select, "POLLOUT", 4)
+
+DONTWAIT = int(getattr(socket, "MSG_DONTWAIT", 0))  # no enum, which is slow to join
+NOSIGNAL = int(getattr(socket, "MSG_NOSIGNAL", 0))
 
 
 class _Unset:
@@ -62,10 +68,27 @@ def deadline_after(timeout: Any) -> int:
     return monotonic_ns() + int(min(float(timeout), 3e9) * 1e9)
 
 
+def seconds_left(deadline: int) -> float | None:
+    """Return the timeout of what is left until a deadline; one that has passed leaves next to nothing, but not 0."""
+    if deadline == NEVER:
+        return None
+    return max(1, deadline - monotonic_ns()) / 1e9 if deadline else 0.0
+
+
 def socket_timeout(sock: Any) -> Any:
     """Return the timeout of a socket in seconds; None, for ever, where it has none to tell."""
     gettimeout = getattr(sock, "gettimeout", None)
     return None if gettimeout is None else gettimeout()
+
+
+def is_tls(sock: Any) -> bool:
+    """Say whether a socket carries TLS."""
+    return hasattr(sock, "pending")
+
+
+def serving(sock: Any) -> Any:
+    """Return what serves a socket through its own methods; None for a plain one."""
+    return None if is_plain(sock) else sock if isinstance(sock, Serving) else Methods(sock)
 
 
 def socket_pending(sock: Any) -> int:
@@ -85,6 +108,15 @@ def passed_error(deadline: int, what: str) -> OSError:
     return errors.blocking_error(what) if deadline == AT_ONCE else errors.timeout_error()
 
 
+def refuse_wait(error: OSError) -> None:
+    """Raise what a system call's method raised, but where it says that it would have to wait. What has a frame of its
+    own is a signal handler's; the kernel's timeout is a dead peer."""
+    if isinstance(error, TimeoutError) and error.errno is not None:
+        raise errors.os_error(error.errno) from None
+    if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+        raise error
+
+
 def wait_until(sock: Any, events: int, deadline: int) -> bool:
     """Wait until a plain socket can receive (POLLIN) or send (POLLOUT); False where the deadline passed."""
     descriptor = sock.fileno()
@@ -100,19 +132,85 @@ def wait_until(sock: Any, events: int, deadline: int) -> bool:
             return False
 
 
-class Methods:
+def take_turn(lock: Any, deadline: int) -> None:
+    """Take a lock that other threads may have."""
+    if not lock.acquire(False):
+        left = -1.0 if deadline == NEVER else (deadline - monotonic_ns()) / 1e9 if deadline else 0.0
+        if (deadline != NEVER and left <= 0) or not lock.acquire(True, left):
+            raise passed_error(deadline, "another thread is at work")
+
+
+class Serving:
+    """Receives and sends for a connection, each call with its deadline: what serves a socket that is no plain one."""
+
+    __slots__ = ("keeps", "ragged", "recv_event", "send_event", "sock")
+
+    def __init__(self, sock: Any, keeps: bool) -> None:
+        self.sock = sock
+        self.keeps = keeps            # what it could not send: it must be given the same bytes again
+        self.ragged = False           # TLS has ended without saying so
+        self.recv_event = EVENT_READ  # what the next receive waits for,
+        self.send_event = EVENT_WRITE  # and the next send
+
+    def after_fork(self) -> None:
+        """Forget the calls of threads that this process doesn't have."""
+
+    if TYPE_CHECKING:
+        def receive(self, size: int, deadline: int) -> bytes: ...
+        def send(self, data: memoryview, deadline: int) -> int: ...
+        def end(self, how: int, deadline: int) -> None: ...
+
+
+class Direct(Serving):
+    """A plain socket that does not block. An answer that a signal handler's exception keeps from the caller is that
+    of the next call."""
+
+    __slots__ = ("_received", "_sent")
+
+    def __init__(self, sock: Any) -> None:
+        super().__init__(sock, False)
+        self._received: list[bytes] = []
+        self._sent: list[int] = []
+
+    def receive(self, size: int, deadline: int) -> bytes:
+        """Receive at most `size` bytes; b"" is the end of the stream."""
+        self._ask(self._received, self.sock.recv, (size, DONTWAIT), POLLIN, deadline)
+        data, self._received = self._received[0], []
+        return data
+
+    def send(self, data: memoryview, deadline: int) -> int:
+        """Send some of `data` and return how many bytes the socket took."""
+        self._ask(self._sent, self.sock.send, (data, NOSIGNAL | DONTWAIT), POLLOUT, deadline)
+        sent, self._sent = self._sent[0], []
+        return sent
+
+    def _ask(self, answers: list[Any], method: Any, arguments: tuple[Any, ...], event: int, deadline: int) -> None:
+        """Wait for the answer, which is put in its place within the same call in C."""
+        tried = False
+        while not answers:
+            if tried and not wait_until(self.sock, event, deadline):
+                raise passed_error(deadline, "the socket is not ready")
+            try:
+                answers.extend(starmap(method, (arguments,)))
+            except (BlockingIOError, TimeoutError) as error:
+                refuse_wait(error)
+                tried = True
+
+
+class Methods(Serving):
     """A socket that is served through its own methods.
 
     Its timeout is lent to the calls at work, one receive and one send: it is the shorter of theirs, and
     a call that it ends too early goes on. The last call gives the socket its own timeout back.
     """
 
-    __slots__ = ("_begun", "_deadlines", "_lock", "_now", "_own", "_sock", "keeps")
+    __slots__ = ("_begun", "_deadlines", "_failed", "_lock", "_now", "_own", "_shaken")
 
     def __init__(self, sock: Any) -> None:
-        self._sock = sock
         # TLS (what has pending()) keeps a record of what it could not send, and must be given the same bytes again.
-        self.keeps = hasattr(sock, "pending")
+        super().__init__(sock, is_tls(sock))
+        self._failed: OSError | None = None  # what broke TLS: a receive after it would read as an end
+        self._shaken = False             # TLS has done its handshake
         self._lock = threading.RLock()
         self._deadlines: list[int] = []  # of the calls at work
         self._begun = 0                  # calls so far
@@ -122,14 +220,14 @@ class Methods:
     def gettimeout(self) -> Any:
         """Return the socket's own timeout."""
         with self._lock:
-            return self._own if self._deadlines else socket_timeout(self._sock)
+            return self._own if self._deadlines else socket_timeout(self.sock)
 
     def settimeout(self, timeout: Any) -> None:
         """Set the socket's own timeout."""
         with self._lock:
-            self._sock.settimeout(timeout)
+            self.sock.settimeout(timeout)
             if self._deadlines:
-                self._own = self._now = socket_timeout(self._sock)
+                self._own = self._now = socket_timeout(self.sock)
                 self._lend()
 
     def after_fork(self) -> None:
@@ -143,7 +241,17 @@ class Methods:
 
     def receive(self, size: int, deadline: int) -> bytes:
         """Receive at most `size` bytes; b"" is the end of the stream."""
-        data = self._call(self._sock.recv, size, deadline)
+        if self.ragged:
+            return b""
+        if not self._shaken:
+            self._shaken = not hasattr(self.sock, "version") or self.sock.version() is not None
+        try:
+            data = self._call("recv", size, deadline)
+        except OSError as error:
+            if not self._is_end(error):
+                raise
+            self.ragged = type(error).__name__ == "SSLEOFError"
+            return b""
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise RuntimeError(f"recv({size}) returned {type(data).__name__}, not bytes")
         data = bytes(data)
@@ -153,21 +261,25 @@ class Methods:
 
     def send(self, data: memoryview, deadline: int) -> int:
         """Send some of `data` and return how many bytes the socket took."""
-        sent = self._call(self._sock.send, data, deadline)
+        sent = self._call("send", data, deadline)
         if isinstance(sent, bool) or not isinstance(sent, int) or not 0 <= sent <= len(data):
             raise RuntimeError(f"send() of {len(data)} bytes returned {sent!r}")
         if not sent:
             raise not_ready_error(deadline)
         return sent
 
-    def _call(self, method: Any, argument: Any, deadline: int) -> Any:
-        """Return method(argument), given no longer than the deadline; its None, EAGAIN and TLS's wants
+    def _call(self, name: str, argument: Any, deadline: int) -> Any:
+        """Return what the method answers, given no longer than the deadline; its None, EAGAIN and TLS's wants
         become `BlockingIOError`, its timeout ours."""
+        method = getattr(self.sock, name)
+        if self._failed is not None:
+            raise self._failed.with_traceback(None)
+        setattr(self, f"{name}_event", EVENT_READ if name == "recv" else EVENT_WRITE)
         while True:
             answer = None
             with self._lock:
                 if not self._deadlines:
-                    self._own = self._now = socket_timeout(self._sock)
+                    self._own = self._now = socket_timeout(self.sock)
                 self._deadlines.append(deadline)
                 self._begun = begun = self._begun + 1
             try:
@@ -181,7 +293,10 @@ class Methods:
                 if isinstance(error, TimeoutError) and error.errno is not None:
                     raise errors.os_error(error.errno) from error
                 if not _would_wait(error):
+                    if name == "recv" and self.keeps and _is_tls_error(error) and not self._is_end(error):
+                        self._failed = error
                     raise
+                setattr(self, f"{name}_event", _WANTS.get(type(error).__name__, getattr(self, f"{name}_event")))
                 if isinstance(error, TimeoutError) and alone and begun == self._begun:
                     raise passed_error(deadline, "the socket is not ready") from None
             finally:
@@ -189,10 +304,16 @@ class Methods:
                     self._give_back(deadline)
                 except BaseException:
                     if answer is not None:
-                        close(self._sock)  # what it gave or took is not known, and without it the stream is lost
+                        close(self.sock)  # what it gave or took is not known, and without it the stream is lost
                     raise
             if (alone and begun == self._begun) or monotonic_ns() >= deadline:
                 raise not_ready_error(deadline)
+
+    def _is_end(self, error: OSError) -> bool:
+        """Say whether a receive tells of the end: the peer's TLS has ended, or its stream has without TLS's saying
+        so. In the midst of a handshake there is no such end."""
+        name = type(error).__name__
+        return name == "SSLZeroReturnError" or (name == "SSLEOFError" and self._shaken)
 
     def _give_back(self, deadline: int) -> None:
         """End a call: the timeout is that of the others, or the socket's own."""
@@ -210,15 +331,23 @@ class Methods:
             left = None if deadline == NEVER else max(0, deadline - monotonic_ns()) / 1e9 if deadline else 0.0
             if left is not None and left * 1000 > _LONGEST_MS:
                 left = None
-        if left != self._now and hasattr(self._sock, "settimeout"):
-            self._sock.settimeout(left)
+        if left != self._now and hasattr(self.sock, "settimeout"):
+            self.sock.settimeout(left)
             self._now = left
+
+
+#: What TLS waits for, by the name of the exception that says so: there may be no ssl module.
+_WANTS = {"SSLWantReadError": EVENT_READ, "SSLWantWriteError": EVENT_WRITE}
 
 
 def _would_wait(error: OSError) -> bool:
     """Say whether a socket's own method had to wait."""
-    return (isinstance(error, (BlockingIOError, TimeoutError))
-            or type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError"))
+    return isinstance(error, (BlockingIOError, TimeoutError)) or type(error).__name__ in _WANTS
+
+
+def _is_tls_error(error: OSError) -> bool:
+    """Say whether TLS itself has failed, which it does for good."""
+    return "ssl" in sys.modules and isinstance(error, sys.modules["ssl"].SSLError)
 
 
 def not_ready_error(deadline: int) -> OSError:
@@ -240,8 +369,23 @@ def refuse_unfit(sock: Any) -> None:
             raise ValueError("a connected socket is needed, not one that listens")
 
 
+def shut_down(sock: Any, how: int, deadline: int) -> None:
+    """Shut down one half of a socket or both. That of TLS is told to the peer (close_notify) by what start_tls() makes;
+    an `ssl.SSLSocket` would give up TLS and go on in the clear, and can't tell it without reading on."""
+    if isinstance(sock, Serving):
+        sock.end(how, deadline)
+    elif isinstance(sock, _SOCKET) and is_tls(sock):
+        if how == socket.SHUT_WR:
+            raise errors.no_half_close_error(sock)
+        _SOCKET.shutdown(sock, how)
+    else:
+        sock.shutdown(how)
+
+
 def wake(sock: Any) -> None:
     """Shut a socket down, so that calls that wait for it in other threads return."""
+    if isinstance(sock, Serving):
+        sock = sock.sock
     shutdown = _SOCKET.shutdown if isinstance(sock, _SOCKET) else getattr(type(sock), "shutdown", None)
     if shutdown is not None:
         with suppress(OSError):

@@ -138,7 +138,7 @@ cdef class Decoder:
     cdef bytes take(self)
     cdef list take_many(self, Py_ssize_t limit, uint64_t room)
     cdef list decode_bytes(self, const uint8_t *data, Py_ssize_t size)
-    cdef list close(self)
+    cdef list close(self, bint cut=*)
     cdef int last(self, const uint8_t *data, Py_ssize_t size, list out, sf_scan *scan) except -2
     cdef tuple cut_off(self, const uint8_t *data, Py_ssize_t size, uint64_t need, uint64_t position)
     cdef void restore(self, Py_ssize_t held, Long long, uint64_t resume, uint64_t least, uint64_t whole,

@@ -945,20 +945,29 @@ cdef class Decoder:
             self.check()
         return out
 
-    cdef list close(self):
-        """End the stream: return its last frames, or raise that one is cut off."""
+    cdef list close(self, bint cut=False):
+        """End the stream: return its last frames, or raise that one is cut off: also one that this end alone would
+        make, where the stream was `cut`."""
         cdef list out = []
         cdef sf_scan scan
-        cdef Py_ssize_t held = self.end - self.begin, used = 0
+        cdef Py_ssize_t held = self.end - self.begin, used = 0, count
         cdef int status
-        cdef Long long = self.long
+        cdef Long long = self.long, passing
         cdef uint64_t resume = self.resume, least = self.least, whole = self.whole, passed_over = self.passed_over
         if self.ended:
             return []
         try:
             status = self.harvest(self.start(), held, PY_SSIZE_T_MAX, UINT64_MAX, out, &used, &scan)
             if status == SF_NEED:
+                count = len(out)
+                passing = self.long
                 status = self.last(self.start() + used, held - used, out, &scan)
+                if cut and len(out) > count:
+                    del out[count:]
+                    self.long = passing
+                    status = SF_NEED
+                    scan.size = 0
+                    scan.need = 1
                 if status != SF_FAULT:
                     used += scan.size
             if status == SF_FAULT:

@@ -28,7 +28,7 @@ cdef extern from "io.h" nogil:
 
 cdef class Connection:
     cdef readonly object sock
-    cdef readonly object _methods    # the socket's own, where it is no plain one
+    cdef readonly object _methods    # what serves a socket that is no plain one
     cdef object given
     cdef Plan plan
     cdef Decoder decoder

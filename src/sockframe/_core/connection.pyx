@@ -5,6 +5,7 @@
 import os
 import threading
 from operator import index
+from selectors import EVENT_READ, EVENT_WRITE
 from socket import SHUT_RD
 
 from cpython.buffer cimport PyBuffer_Release
@@ -111,7 +112,7 @@ cdef class Connection:
     def __init__(self, sock, framing):
         cdef Plan plan = plan_of(framing)
         transport.refuse_unfit(sock)
-        methods = None if transport.is_plain(sock) else transport.Methods(sock)
+        methods = transport.serving(sock)
         cdef Decoder decoder = Decoder(framing)
         if self.made:
             raise errors.reentry_error(type(self).__name__)
@@ -154,6 +155,16 @@ cdef class Connection:
     def unsent(self):
         """The number of bytes that a frame sent in part leaves for the next send() or flush()."""
         return PyBytes_GET_SIZE(self.tail) - self.tail_at if self.tail is not None else 0
+
+    @property
+    def recv_event(self):
+        """What the next receive waits for: `selectors.EVENT_READ` (1); under TLS also `EVENT_WRITE` (2)."""
+        return self._methods.recv_event if self._methods is not None else EVENT_READ
+
+    @property
+    def send_event(self):
+        """What the next send or flush waits for: `selectors.EVENT_WRITE` (2); under TLS also `EVENT_READ` (1)."""
+        return self._methods.send_event if self._methods is not None else EVENT_WRITE
 
     def recv(self, framing=None, *, timeout=UNSET):
         """Return the next payload, as bytes; with `framing`, this one frame is read by it.
@@ -283,7 +294,7 @@ cdef class Connection:
         try:
             if how != SHUT_RD:
                 self.send_tail(deadline)
-            self.sock.shutdown(how)
+            transport.shut_down(self.sock, how, deadline)
         finally:
             self.leave(&self.writer, self.writing)
 
@@ -338,6 +349,48 @@ cdef class Connection:
 
     def __reduce__(self):
         raise errors.no_copy_error(self)
+
+    def _upgrade(self, wrap, leftover, timeout):
+        """Go on over wrap(sock, received), and do its handshake; return how many bytes were carried or dropped."""
+        self.check_open()
+        cdef int64_t deadline = self.deadline(timeout)
+        cdef Decoder decoder = self.decoder
+        cdef Py_ssize_t count
+        self.enter(&self.reader, self.reading, deadline)
+        try:
+            self.enter(&self.writer, self.writing, deadline)
+            try:
+                self.send_tail(deadline)
+                self.fold()
+                decoder.check()
+                if decoder.ended:
+                    raise errors.end_of_stream(decoder.at)
+                count = decoder.end - decoder.begin
+                if leftover == "error" and (count or decoder.long is not None):
+                    raise errors.leftover_error(count)
+                sock = wrap(self.sock, new_bytes(decoder.start(), count) if leftover == "carry" else b"")
+                decoder.take_rest()
+                if leftover != "discard":
+                    decoder.at -= count
+                self.sock = self._methods = sock
+                try:
+                    self.begin_use()
+                    try:
+                        sock.handshake(deadline)
+                    finally:
+                        self.end_use()
+                except BlockingIOError:
+                    pass  # it goes on with the next call
+                except BaseException:
+                    self.close()
+                    raise
+                if self.watcher is not None:
+                    self.watcher.upgraded(self)
+                return count
+            finally:
+                self.leave(&self.writer, self.writing)
+        finally:
+            self.leave(&self.reader, self.reading)
 
     def _watch(self, watcher):
         """Tell `watcher` of tails and of closing, from now on; return who was told before."""
@@ -508,7 +561,7 @@ cdef class Connection:
 
     cdef int end(self) except -1:
         """The stream has ended: keep the frames that this makes, or raise that one is cut off."""
-        self.rest = self.decoder.close()
+        self.rest = self.decoder.close(self._methods is not None and self._methods.ragged)
         return 0
 
     cdef bytes receive_frame(self, Plan plan, int64_t deadline):
@@ -742,13 +795,15 @@ cdef class Connection:
         """Send frames, the `last` one of the stream or not. Once a byte of them was sent, or they are `taken`
         anyway, what can't be sent is kept as the tail, and that a non-blocking socket leaves one is no error."""
         cdef sf_outgoing outgoing
+        cdef bint keeps
         outgoing.pieces = pieces
         outgoing.count = count
         outgoing.next = outgoing.sent = 0
         try:
             self.transmit(&outgoing, deadline)
         except BaseException as error:
-            if not taken and not outgoing.sent and (self._methods is None or not self._methods.keeps):
+            keeps = self._methods is not None and self._methods.keeps and not isinstance(error, ConnectionError)
+            if not taken and not outgoing.sent and not keeps:
                 raise
             try:
                 self.tail = remainder(&outgoing)

@@ -654,8 +654,9 @@ class Decoder:
             self._check()
         return out
 
-    def _close(self) -> list[bytes]:
-        """End the stream: return its last frames, or raise that one is cut off."""
+    def _close(self, cut: bool = False) -> list[bytes]:
+        """End the stream: return its last frames, or raise that one is cut off: also one that this end alone would
+        make, where the stream was `cut`."""
         if self._ended:
             return []
         scan = Scan()
@@ -665,7 +666,12 @@ class Decoder:
             data = bytes(self._store[self._begin:])
             status, at = self._harvest(data, 0, len(data) + 1, out, scan)
             if status == NEED:
+                count, passing = len(out), self._long
                 status = self._last(data, at, out, scan)
+                if cut and len(out) > count:
+                    del out[count:]
+                    self._long = passing
+                    status, scan.size, scan.need = NEED, 0, 1
                 if status != FAULT:
                     at += scan.size
             held = len(data) - at

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from operator import index
+from selectors import EVENT_READ, EVENT_WRITE
 from socket import SHUT_RD
-from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import errors, transport
 from ..errors import Fault
 from ..framings import Framing
-from ..transport import NEVER, POLLIN, POLLOUT, UNSET
+from ..transport import DONTWAIT, NEVER, NOSIGNAL, POLLIN, POLLOUT, UNSET
 from .codec import Decoder, compiled, hold, hold_writable, join_frame
 from .kinds import FAULT, FRAME, LONG, NEED, Kind, Refusal, Scan, Wrapped
 
@@ -26,9 +25,6 @@ GATHER = 65536   # bytes of small frames for one send
 SMALL = 16384    # frames up to this size are gathered
 BATCH = 1024     # frames for one send
 MANY = 1 << 20   # bytes of frames that recv_many() returns, about
-
-_DONTWAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
-_NOSIGNAL: int = getattr(socket, "MSG_NOSIGNAL", 0)
 
 _forks = 0                   # between this process and the first
 _forking = threading.Lock()  # held while a connection is looked after that comes from before one
@@ -86,7 +82,7 @@ class Connection:
         self._tail = b""    # what a frame sent in part leaves to be sent,
         self._tail_at = 0   # from here on
         self._forks = _forks
-        self._methods = None  # the socket's own, where it is no plain one
+        self._methods = None  # what serves a socket that is no plain one
         # Asked for anew each time: gevent puts locks for greenlets there.
         self._reading, self._writing = threading.RLock(), threading.RLock()
         self._receiving = self._sending = False
@@ -96,7 +92,7 @@ class Connection:
     def __init__(self, sock: Any, framing: Framing) -> None:
         kind = compiled(framing)
         transport.refuse_unfit(sock)
-        methods = None if transport.is_plain(sock) else transport.Methods(sock)
+        methods = transport.serving(sock)
         if hasattr(self, "_kind"):
             raise errors.reentry_error(type(self).__name__)
         self.sock = sock
@@ -129,6 +125,16 @@ class Connection:
     def unsent(self) -> int:
         """The number of bytes that a frame sent in part leaves for the next send() or flush()."""
         return len(self._tail) - self._tail_at
+
+    @property
+    def recv_event(self) -> int:
+        """What the next receive waits for: `selectors.EVENT_READ` (1); under TLS also `EVENT_WRITE` (2)."""
+        return self._methods.recv_event if self._methods is not None else EVENT_READ
+
+    @property
+    def send_event(self) -> int:
+        """What the next send or flush waits for: `selectors.EVENT_WRITE` (2); under TLS also `EVENT_READ` (1)."""
+        return self._methods.send_event if self._methods is not None else EVENT_WRITE
 
     def recv(self, framing: Framing | None = None, *, timeout: float | None = UNSET) -> bytes:
         """Return the next payload, as bytes; with `framing`, this one frame is read by it.
@@ -248,7 +254,7 @@ class Connection:
         try:
             if how != SHUT_RD:
                 self._send_tail(deadline)
-            self.sock.shutdown(how)
+            transport.shut_down(self.sock, how, deadline)
         finally:
             turn.release()
 
@@ -304,6 +310,49 @@ class Connection:
     def __reduce__(self) -> NoReturn:
         raise errors.no_copy_error(self)
 
+    def _upgrade(self, wrap: Callable[[Any, bytes], Any], leftover: str, timeout: float | None) -> int:
+        """Go on over wrap(sock, received), and do its handshake; return how many bytes were carried or dropped."""
+        self._check_open()
+        deadline = self._deadline(timeout)
+        reading = self._enter(self._reading, deadline)
+        try:
+            writing = self._enter(self._writing, deadline)
+            try:
+                self._send_tail(deadline)
+                self._absorb()
+                decoder = self._decoder
+                decoder._check()
+                if decoder._ended:
+                    raise errors.end_of_stream(decoder._at)
+                count = decoder.buffered
+                if leftover == "error" and (count or decoder._long is not None):
+                    raise errors.leftover_error(count)
+                held = decoder._cut(decoder._begin, len(decoder._store)) if leftover == "carry" else b""
+                sock = wrap(self.sock, held)
+                at = decoder._at
+                decoder._forget()
+                decoder._at = at + count if leftover == "discard" else at
+                self.sock = self._methods = sock
+                try:
+                    self._receiving = True
+                    try:
+                        sock.handshake(deadline)
+                    finally:
+                        self._receiving = False
+                        self._end_use()
+                except BlockingIOError:
+                    pass  # it goes on with the next call
+                except BaseException:
+                    self.close()
+                    raise
+                if self._watcher is not None:
+                    self._watcher.upgraded(self)
+                return count
+            finally:
+                writing.release()
+        finally:
+            reading.release()
+
     def _watch(self, watcher: Any) -> Any:
         """Tell `watcher` of tails and of closing, from now on; return who was told before."""
         before, self._watcher = self._watcher, watcher
@@ -344,10 +393,7 @@ class Connection:
         if turn._is_owned():
             raise errors.reentry_error(type(self).__name__)
         try:
-            if not turn.acquire(False):
-                left = -1.0 if deadline == NEVER else (deadline - monotonic_ns()) / 1e9 if deadline else 0.0
-                if (deadline != NEVER and left <= 0) or not turn.acquire(True, left):
-                    raise transport.passed_error(deadline, "another thread is at work")
+            transport.take_turn(turn, deadline)
             self._check_open()
         except BaseException:
             if turn._is_owned():
@@ -383,13 +429,10 @@ class Connection:
                 if not blocking and not transport.wait_until(sock, POLLIN, deadline):
                     raise transport.passed_error(deadline, "no whole frame has arrived")
                 try:
-                    inbox.extend(map(sock.recv, (RECEIVE,), (0 if blocking else _DONTWAIT,)))
+                    inbox.extend(map(sock.recv, (RECEIVE,), (0 if blocking else DONTWAIT,)))
                     return
                 except (BlockingIOError, TimeoutError) as error:
-                    if isinstance(error, TimeoutError) and error.errno is not None:
-                        raise errors.os_error(error.errno) from None
-                    if is_handlers(error):
-                        raise
+                    transport.refuse_wait(error)
                     blocking = False
         finally:
             self._receiving = False
@@ -421,7 +464,7 @@ class Connection:
 
     def _end(self) -> None:
         """The stream has ended: keep the frames that this makes, or raise that one is cut off."""
-        self._rest = self._decoder._close()
+        self._rest = self._decoder._close(self._methods is not None and self._methods.ragged)
 
     def _receive_frame(self, kind: Kind, deadline: int) -> bytes:
         """Return the next payload."""
@@ -529,14 +572,11 @@ class Connection:
                 else:
                     if not blocking and not transport.wait_until(sock, POLLOUT, deadline):
                         raise transport.passed_error(deadline, "the socket can take no more")
-                    flags = _NOSIGNAL if blocking else _NOSIGNAL | _DONTWAIT
+                    flags = NOSIGNAL if blocking else NOSIGNAL | DONTWAIT
                     try:
                         counts.extend(map(sock.sendmsg, (views[at:at + 1024],), ((),), (flags,)))
                     except (BlockingIOError, TimeoutError) as error:
-                        if isinstance(error, TimeoutError) and error.errno is not None:
-                            raise errors.os_error(error.errno) from None
-                        if is_handlers(error):
-                            raise
+                        transport.refuse_wait(error)
                         blocking = False
                         continue
             finally:
@@ -558,7 +598,8 @@ class Connection:
             self._transmit(pieces, counts, deadline)
         except BaseException as error:
             sent = sum(counts)
-            if not taken and not sent and (self._methods is None or not self._methods.keeps):
+            keeps = self._methods is not None and self._methods.keeps and not isinstance(error, ConnectionError)
+            if not taken and not sent and not keeps:
                 raise
             try:
                 self._tail, self._tail_at = b"".join(pieces), sent
@@ -683,11 +724,6 @@ class Connection:
         except BaseException:
             self.close()  # a list is taken as a whole or not at all
             raise
-
-
-def is_handlers(error: BaseException) -> bool:
-    """Say whether a signal handler raised it, in a frame of its own, and not the system call."""
-    return error.__traceback__ is not None and error.__traceback__.tb_next is not None
 
 
 def is_free(turn: Any) -> bool:

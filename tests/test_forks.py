@@ -212,3 +212,28 @@ right.send(b"x")
 assert (key.data, frames) == ("left", [b"x"])
 selector.close()
 """)
+
+
+@KINDS
+def test_a_childs_own_selector_tells_of_a_turn_that_is_gone(wing: Any, kind: str) -> None:
+    """K10: as of a connection that failed, once."""
+    run(wing, kind, """
+task = Task(left.recv, timeout=LIMIT)
+wait_until_at_work(left.recv)
+
+def select():
+    with FrameSelector() as selector:
+        selector.register(left, "left")
+        right.sock.shutdown(socket.SHUT_WR)  # the end stays to be seen, whoever else sees it
+        ((key, error),) = selector.select(LIMIT)
+        assert "another thread was at work" in str(error), error
+        assert len(selector) == 0
+
+assert child(select) == 0
+try:
+    task.result()
+except EOFError:
+    pass
+else:
+    raise AssertionError("the stream has ended")
+""")

@@ -26,6 +26,9 @@ cdef extern from "io.h" nogil:
     void sf_advance(sf_outgoing *outgoing, size_t size)
 
 
+cdef unsigned long GONE  # holds a turn: a thread that stayed behind at a fork
+
+
 cdef class Connection:
     cdef readonly object sock
     cdef readonly object _methods    # what serves a socket that is no plain one

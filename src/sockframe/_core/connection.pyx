@@ -73,7 +73,7 @@ cdef enum:
     MANY = 1 << 20       # bytes of frames that recv_many() returns, about
 
 cdef int forks = 0                     # between this process and the first
-cdef unsigned long GONE = <unsigned long>-1  # holds the turn: a thread that stayed behind at a fork
+GONE = <unsigned long>-1
 
 
 def count_fork():

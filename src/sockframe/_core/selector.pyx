@@ -8,7 +8,7 @@ from libc.errno cimport EAGAIN, EINTR
 from libc.stdint cimport UINT64_MAX, int64_t, uint8_t
 
 from .codec cimport Decoder
-from .connection cimport SF_AT_ONCE, Connection, sf_receive
+from .connection cimport GONE, SF_AT_ONCE, Connection, sf_receive
 
 from .. import errors, transport
 
@@ -54,7 +54,7 @@ cdef int receive_round(list keys, list results, uint8_t *arena) except -1:
     try:
         for key in keys:
             conn = key.conn
-            if conn._methods is not None:
+            if conn._methods is not None or conn.reader == GONE:
                 receive_through(key, conn, results)
             else:
                 taken.append(key)

@@ -716,6 +716,13 @@ def test_a_broken_record_is_final_and_never_an_end(tls: Maker) -> None:
         one.send(b"whole")
         raw = socket.socket.send if isinstance(one.sock, ssl.SSLSocket) else type(one.sock.sock).send
         raw(getattr(one.sock, "sock", one.sock), b"\x17\3\3\0\x20" + bytes(32))
+        if how == "recv" and isinstance(two.sock, TLSSocket):
+            deadline = transport.deadline_after(LIMIT)
+            while two.sock._failed is None:  # until there is what a receive that is interrupted leaves behind
+                two.sock._hear(two.sock._fed, deadline, "recv_event")
+                two.sock._do(two.sock._decrypt)
+            with pytest.raises(ssl.SSLError):
+                two.send(b"x")
         assert two.recv() == b"whole"
         for _ in range(3):
             with pytest.raises(ssl.SSLError, match=r"(?i)bad.record"):

@@ -234,6 +234,19 @@ def test_bytes_that_are_no_frame_end_a_connection_behind_its_replies(serve: Any)
         still_answers(server)
 
 
+def test_a_fault_behind_frames_that_take_more_than_a_turn(serve: Any) -> None:
+    def slowly(payload: bytes) -> bytes:
+        time.sleep(0.003)
+        return payload
+
+    with serve(slowly) as server, server.connect() as conn:
+        conn.sock.sendall(b"\0\0\0\1x" * 30 + b"\xff" * 4)
+        assert [conn.recv() for _ in range(30)] == [b"x"] * 30
+        assert ends(conn)
+        assert server.says("WARNING").count("frame is too long") == 1
+        still_answers(server)
+
+
 @pytest.mark.parametrize("how", ["close", "reset", "kill"])
 def test_a_client_that_vanishes_inside_a_frame_hurts_no_one(serve: Any, how: str) -> None:
     with serve(echo) as server:

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from scripted import LIMIT, Task, noise
 from serving import FRAMING, LOCAL, MODES, Counter, of_wing, serving
 from test_server import echo, ends, mode, serve, still_answers
 
-import sockframe.server
+import sockframe.server.replies
 from sockframe import EndOfStream, connect
 
 __all__ = ["mode", "serve"]  # fixtures
@@ -325,6 +326,21 @@ def test_an_address_in_use_is_named() -> None:
         text = f"in use: can't listen at 127.0.0.1:{other.getsockname()[1]}"
         with pytest.raises(OSError, match=text):
             sockframe.server.Server(echo, other.getsockname(), FRAMING)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "list", "none"])
+def test_frames_that_are_answered_are_not_held(kind: str) -> None:
+    def handler(payload: bytes) -> Any:
+        return {"bytes": payload, "list": [payload, payload], "none": None}[kind]
+
+    payload = noise(1000)
+    replies = sockframe.server.replies.Replies(handler)
+    before = sys.getrefcount(payload)
+    for _ in range(3):
+        replies.add([payload] * 30)
+        while not replies.done:
+            replies.take()
+    assert sys.getrefcount(payload) == before
 
 
 def test_frames_are_sent_without_delay() -> None:

@@ -41,8 +41,10 @@ def main() -> int:
         for name, number in result.counts.items():
             print(f"  {number:>16,} {name}")
         early, late = result.quarters()
+        tenths = [max(result.memory[at * len(result.memory) // 10:][:1]) >> 20 for at in range(10)]
         print(f"  {result.killed:>16,} client processes killed\n"
               f"  {early:>16,} bytes resident in the second quarter, {late:,} in the last\n"
+              f"  {tenths[-1]:>16,} MiB at last; tenth by tenth: {tenths}\n"
               f"  {result.descriptors[0]:>16,} descriptors at first, {result.descriptors[1]:,} at last", flush=True)
         for what in result.wrong:
             print(f"  WRONG: {what}", flush=True)

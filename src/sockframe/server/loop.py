@@ -36,7 +36,7 @@ class SelectLoop:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.clients: set[Client] = set()
-        self.busy: list[Client] = []  # with frames to answer and nothing unsent: not received from meanwhile
+        self.busy: dict[Client, None] = {}  # with frames to answer and nothing unsent: not received from meanwhile
         limits = server.limits
         # Who has been waiting for what, and since when. All wait equally long, so the first is over first.
         self.idle: dict[Client, float] = {}
@@ -75,20 +75,24 @@ class SelectLoop:
             if accepting != (server.accept_at() <= monotonic()):
                 accepting = not accepting
                 (selector.watch if accepting else selector.unwatch)(server.listener)
-            results = self.select(self.patience(None if accepting else server.accept_at()))
-            now = monotonic()
-            for key, got in results:
-                if key.data is not None:
-                    self.take(key.data, got)
-                elif key.conn is server.listener:
-                    self.accept(server)
-            self.go_on()
-            if self.timed and len(results) < MANY:
-                self.expire(now)
+            self.round(server, self.patience(None if accepting else server.accept_at()))
         selector.unwatch(server.bell)
         if accepting:
             selector.unwatch(server.listener)
         server.close_listener()
+
+    def round(self, server: Server, timeout: float | None) -> None:
+        """Wait once, and answer what came. What is answered is not held."""
+        results = self.select(timeout)
+        now = monotonic()
+        for key, got in results:
+            if key.data is not None:
+                self.take(key.data, got)
+            elif key.conn is server.listener:
+                self.accept(server)
+        self.go_on()
+        if self.timed and len(results) < MANY:
+            self.expire(now)
 
     def finish(self, server: Server) -> None:
         """Answer what has arrived, and close connections as they get to a frame boundary."""
@@ -138,8 +142,8 @@ class SelectLoop:
         if client not in self.clients:
             return
         if isinstance(got, Exception):
-            client.end = got
-            client.watched = False
+            if not client.replies.done:
+                return  # its turn comes again
         elif got:
             client.replies.add(got)
         elif client.clock is self.unsent and not client.conn.unsent:
@@ -161,7 +165,7 @@ class SelectLoop:
             if not conn.unsent:
                 if not replies.done:
                     self.unwatch(client)
-                    self.busy.append(client)
+                    self.busy[client] = None
                     return
                 if replies.fault is not None:
                     tell(client.peer, replies.fault, of_handler=True)
@@ -176,7 +180,7 @@ class SelectLoop:
 
     def go_on(self) -> None:
         """Give those that are busy another turn."""
-        busy, self.busy = self.busy, []
+        busy, self.busy = self.busy, {}
         for client in busy:
             if client in self.clients:
                 self.answer(client)
@@ -207,9 +211,13 @@ class SelectLoop:
         """Wait for connections; one whose framing raises is closed, which hurts no other."""
         try:
             results: list[Any] = self.selector.select(timeout)
-            return results
         except Exception:
             return [result for client in list(self.clients) if client.watched for result in self.probe(client)]
+        for key, got in results:
+            if isinstance(got, Exception):  # also where frames of it are in front
+                key.data.end = got
+                key.data.watched = False
+        return results
 
     def probe(self, client: Client) -> list[Any]:
         """Return what a connection holds already, if that was not what made select() raise."""

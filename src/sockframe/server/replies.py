@@ -61,7 +61,7 @@ class Replies:
 
     def add(self, frames: list[bytes]) -> None:
         """Answer these frames too."""
-        if self.fault is None:
+        if frames and self.fault is None:
             self._frames = iter(frames if self.done else [*self._frames, *frames])
             self.done = False
 
@@ -99,6 +99,7 @@ class Replies:
                         self._some = several(reply)
                         break
                 if self._some is None and not length_hint(self._frames):
+                    self._frames = iter(())  # or it would hold the list
                     self.done = True
                     return replies
                 now = monotonic()

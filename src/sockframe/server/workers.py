@@ -157,14 +157,20 @@ class Conversation:
 
     def run(self, peer: str) -> None:
         """Answer frames until there are no more to come."""
-        replies, conn, timeout = self.replies, self.conn, self.limits.send
-        while frames := self.receive():
-            replies.add(frames)
-            while not replies.done:
-                replies.send(conn, replies.take(), timeout)
-            if replies.fault is not None:
-                tell(peer, replies.fault, of_handler=True)
-                return
+        while self.answer():
+            pass
+        if self.replies.fault is not None:
+            tell(peer, self.replies.fault, of_handler=True)
+
+    def answer(self) -> bool:
+        """Wait for frames and answer them; False where there will be no more. What is answered is not held."""
+        replies = self.replies
+        replies.add(self.receive())
+        if replies.done:
+            return False
+        while not replies.done:
+            replies.send(self.conn, replies.take(), self.limits.send)
+        return replies.fault is None
 
     def receive(self) -> list[bytes]:
         """Return the frames that come next; none where the server is to stop and nothing more is here."""

@@ -634,6 +634,26 @@ def test_connect_with_tls(contexts: Any) -> None:
                 connect(address, LengthPrefix(), **how)  # type: ignore[arg-type]
 
 
+def test_the_deadline_is_for_all_addresses_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 13: a host with several addresses is not given the time of each."""
+    lent: list[float] = []
+
+    class Silent(socket.socket):
+        """It can't connect, for as long as it is let."""
+
+        def connect(self, address: Any) -> None:
+            lent.append(self.gettimeout() or 0.0)
+            time.sleep(0.03)
+            raise TimeoutError("timed out")
+
+    place = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 9))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [place] * 3)
+    monkeypatch.setattr(socket, "socket", Silent)
+    with pytest.raises(TimeoutError):
+        connect(("several", 9), FRAMING, timeout=LIMIT)
+    assert LIMIT >= lent[0] >= lent[1] + 0.03 >= lent[2] + 0.06
+
+
 def test_connect_with_tls_over_a_unix_socket(contexts: Any, tmp_path: Path) -> None:
     path = str(tmp_path / "s")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:

@@ -160,9 +160,24 @@ def open_socket(address: Any, timeout: float | None) -> socket.socket:
             sock.close()
             raise
         return sock
-    sock = socket.create_connection(address, timeout)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return sock
+    host, port = address
+    deadline = deadline_after(timeout)
+    failure: OSError = errors.os_error(errno.EADDRNOTAVAIL)
+    for family, kind, protocol, _, place in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(seconds_left(deadline))  # of all that is tried, not of each
+            sock.connect(place)
+            sock.settimeout(timeout)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return sock
+        except OSError as error:
+            sock.close()
+            failure = error
+        except BaseException:
+            sock.close()
+            raise
+    raise failure
 
 
 def connect(address: Any, framing: Framing, *, timeout: float | None = None, tls: SSLContext | bool | None = None,

@@ -92,7 +92,7 @@ def run(server: Any, log: Path, spare: int | None, lifetime: int) -> None:
     if spare is not None:
         free = sorted(set(range(4096)) - {int(name) for name in os.listdir("/dev/fd")})
         resource.setrlimit(resource.RLIMIT_NOFILE, (free[spare], resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-    before = descriptors() - 3
+    before = descriptors() - 5
     with server, sockframe.server.signals(server):
         server.serve_forever()
     assert server.connections == 0, server.connections
@@ -128,7 +128,7 @@ def serving(wing: Any, handler: Callable[[bytes], Any], *, address: Any = LOCAL,
                 logging.exception("the server broke off")
             finally:
                 os._exit(status)
-        for sock in (server.listener, server.bell, server._rope):
+        for sock in (server.listener, server.bell, server._rope, server.alarm, server._signal):
             sock.close()
         try:
             yield running

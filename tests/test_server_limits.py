@@ -283,6 +283,21 @@ def test_serve_gives_the_signals_back(mode: str, number: signal.Signals) -> None
             signal.signal(each, handler)
 
 
+@pytest.mark.parametrize("way", ["threads", "select"])
+def test_a_signal_that_another_thread_got_stops_the_server(wing: Any, way: str, alone: None) -> None:
+    def handler(payload: bytes) -> bytes:
+        thread = threading.Thread(target=time.sleep, args=[0.3])
+        thread.start()
+        signal.pthread_kill(thread.ident or 0, signal.SIGTERM)
+        thread.join()
+        return payload
+
+    with serving(wing, handler, mode=way) as server, server.connect() as conn:
+        conn.send(b"x")
+        assert list(conn) == [b"x"]
+        server.wait()
+
+
 # ---- addresses and arguments ----
 
 @pytest.fixture

@@ -103,7 +103,8 @@ class Server:
         self._name = self.listener.getsockname()
         self._file = file_of(self._name)
         self.bell, self._rope = socket.socketpair()  # readable once the server is to stop
-        for sock in (self.listener, self.bell, self._rope):
+        self.alarm, self._signal = socket.socketpair()  # readable once a signal has come, whichever thread got it
+        for sock in (self.listener, self.bell, self._rope, self.alarm, self._signal):
             sock.setblocking(False)
         self._engine = MODES[mode](self)
 
@@ -166,6 +167,11 @@ class Server:
                 self._deadline = monotonic() + self.grace
         return self._deadline
 
+    def wake_up(self) -> None:
+        """Let the handlers of signals run, for which the alarm went off."""
+        with suppress(BlockingIOError):
+            self.alarm.recv(4096)
+
     def accept_at(self) -> float:
         """Return the time from which on clients can be accepted, where there was no descriptor for one."""
         return self._resume
@@ -209,8 +215,8 @@ class Server:
 
     def _close(self) -> None:
         self.close_listener()
-        self.bell.close()
-        self._rope.close()
+        for sock in (self.bell, self._rope, self.alarm, self._signal):
+            sock.close()
         self._ended.set()
 
 
@@ -240,9 +246,12 @@ def signals(server: Server) -> Iterator[None]:
         server.stop(0.0 if server.stopping() is not None else None)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    # The kernel may give a signal to another thread, which does not wake this one, where its handler runs.
+    wakeup = signal.set_wakeup_fd(server._signal.fileno(), warn_on_full_buffer=False)
     try:
         yield
     finally:
+        signal.set_wakeup_fd(wakeup)
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 

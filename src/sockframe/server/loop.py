@@ -69,6 +69,7 @@ class SelectLoop:
         """Serve until the server is to stop."""
         selector = self.selector
         selector.watch(server.bell)
+        selector.watch(server.alarm)
         selector.watch(server.listener)
         accepting = True
         while server.stopping() is None:
@@ -77,6 +78,7 @@ class SelectLoop:
                 (selector.watch if accepting else selector.unwatch)(server.listener)
             self.round(server, self.patience(None if accepting else server.accept_at()))
         selector.unwatch(server.bell)
+        selector.unwatch(server.alarm)
         if accepting:
             selector.unwatch(server.listener)
         server.close_listener()
@@ -90,6 +92,8 @@ class SelectLoop:
                 self.take(key.data, got)
             elif key.conn is server.listener:
                 self.accept(server)
+            else:
+                server.wake_up()
         self.go_on()
         if self.timed and len(results) < MANY:
             self.expire(now)

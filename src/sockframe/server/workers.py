@@ -45,6 +45,7 @@ class Workers(socketserver.BaseServer):
         server = self.server
         poller = select.poll()
         poller.register(server.bell, POLLIN)
+        poller.register(server.alarm, POLLIN)
         accepting = False
         while server.stopping() is None:
             pause = server.accept_at() - monotonic()
@@ -56,6 +57,7 @@ class Workers(socketserver.BaseServer):
                     poller.unregister(server.listener)
             left = [seconds for seconds in (pause, self.idle()) if seconds is not None and seconds > 0]
             poller.poll(ceil(min(left) * 1000) if left else None)
+            server.wake_up()
             if accepting:
                 self.accept()
             self.service_actions()

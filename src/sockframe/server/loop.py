@@ -146,8 +146,12 @@ class SelectLoop:
         if client not in self.clients:
             return
         if isinstance(got, Exception):
-            if not client.replies.done:
+            if client in self.busy:
                 return  # its turn comes again
+            if isinstance(got, OSError) and client.conn.unsent:  # nobody will take the rest
+                tell(client.peer, got)
+                self.drop(client)
+                return
         elif got:
             client.replies.add(got)
         elif client.clock is self.unsent and not client.conn.unsent:
@@ -176,7 +180,9 @@ class SelectLoop:
                     self.drop(client)
                     return
                 if client.end is not None:
-                    raise client.end
+                    tell(client.peer, client.end)
+                    self.drop(client)
+                    return
             self.watch(client)
         except (FramingError, OSError) as error:
             tell(client.peer, error)
@@ -210,6 +216,7 @@ class SelectLoop:
         self.unwatch(client)
         part(client.conn.sock)
         client.conn.close()
+        client.end = None  # whose traceback holds the client, and all that it holds
 
     def select(self, timeout: float | None) -> list[Any]:
         """Wait for connections; one whose framing raises is closed, which hurts no other."""

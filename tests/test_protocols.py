@@ -17,6 +17,7 @@ import copy
 import dataclasses
 import pickle
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,14 +113,15 @@ def decode(wing: Any, name: str, pieces: "list[bytes]") -> "tuple[list[bytes], E
     return frames, None
 
 
-def cuts(data: bytes) -> "list[list[bytes]]":
-    """Cut some data in two at every place, into single bytes, and at random places."""
+def cuts(data: bytes, most: int = 1 << 20) -> "Iterator[list[bytes]]":
+    """Cut some data in two at every place (of long data at `most`, about), into single bytes, and at random places."""
     chance = random.Random(len(data))
-    found = [[data[:at], data[at:]] for at in range(len(data) + 1)] + [[data[i:i + 1] for i in range(len(data))]]
+    for at in range(0, len(data) + 1, max(1, len(data) // most)):
+        yield [data[:at], data[at:]]
+    yield [data[i:i + 1] for i in range(len(data))]
     for _ in range(20):
         places = sorted(chance.choices(range(len(data) + 1), k=6))
-        found.append([data[one:other] for one, other in zip([0, *places], [*places, len(data)], strict=True)])
-    return found
+        yield [data[one:other] for one, other in zip([0, *places], [*places, len(data)], strict=True)]
 
 
 # ---- frames ----
@@ -164,7 +166,7 @@ def test_faults_come_behind_the_frames_and_at_every_cut(wing: Any, name: str, da
     assert error.header and data.startswith(error.header)  # type: ignore[attr-defined]
     expected = decode(wing, name, [data])
     assert expected[0] == []
-    for pieces in cuts(data)[::max(1, len(data) // 300)]:
+    for pieces in cuts(data, 300):
         frames, error = decode(wing, name, pieces)
         assert frames == []
         assert (type(error), str(error), vars(error)) == (kind, str(expected[1]), vars(expected[1]))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import importlib
 import os
 import random
 import select
@@ -176,6 +177,8 @@ def run_server(serve: str) -> None:
 def contender(serve: Callable[[Tell], None], wing: str = "") -> Callable[[Work], Run]:
     """Return the factory of a contender whose server is `serve`."""
     def make(work: Work) -> Run:
+        if wing == "1":
+            importlib.import_module("sockframe._core")  # or there is no such contender
         code = (f"import sys; sys.path[:] = {sys.path!r}; from bench import echo; echo.run_server({serve.__name__!r})")
         server = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE,
                                   env={**os.environ, "SOCKFRAME_CORE": wing})

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import socket
 import ssl
 from collections.abc import Generator
 from contextlib import closing
+from typing import Any
 
 import click
 
@@ -119,8 +119,8 @@ def _from_client(address: Address) -> Generator[bytes, None, None]:
     return _received(sock)
 
 
-def _received(sock: socket.socket) -> Generator[bytes, None, None]:
+def _received(sock: Any) -> Generator[bytes, None, None]:
     """Yield what a socket receives, and close it."""
-    with sock:
+    with closing(sock):
         while data := sock.recv(CHUNK):
             yield data

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import select
 from collections.abc import Callable
+from contextlib import suppress
 from socket import SHUT_WR
 
 from .._wing import Decoder
@@ -35,6 +36,7 @@ class Exchange:
         self._deliver = deliver
         self._replies = math.inf if replies is None else replies
         self._half_close = half_close
+        self._ends = False                # the sending half is being closed
         self._timeout = timeout
         self._advance = advance
         self._payloads: list[bytes] = []  # read, but not yet taken by the connection
@@ -73,14 +75,14 @@ class Exchange:
         if self._bad_input is not None or self._peer_ended or self._received >= self._replies:
             return True
         if self._half_close:
-            self._half_close = False
-            self._conn.shutdown(SHUT_WR)
+            self._half_close, self._ends = False, True
+            self._end()
         return False
 
     @property
     def _sends(self) -> bool:
         """Whether something is to be sent."""
-        return self._refused is None and bool(self._payloads or self._conn.unsent)
+        return self._refused is None and bool(self._payloads or self._conn.unsent or self._ends)
 
     def _wait(self) -> tuple[bool, bool, bool]:
         """Wait until something can be done: receive, send, or read the input."""
@@ -141,6 +143,12 @@ class Exchange:
             self._refused = error  # once all is received that it sent before
         except ValueError:
             self._send_singly()
+
+    def _end(self) -> None:
+        """Close the sending half; over TLS that takes a few bytes, for which there may be no room yet."""
+        with suppress(BlockingIOError):
+            self._conn.shutdown(SHUT_WR)
+            self._ends = False
 
     def _send_singly(self) -> None:
         """Send the payloads in front of the one that can't be sent, with which the input ends."""

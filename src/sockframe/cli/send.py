@@ -55,7 +55,7 @@ def send(address: Address, file: str, framing: Framing, max_length: int | None, 
     payload, and each reply is printed as a line, unless --input-framing and --output-framing say otherwise;
     --max-length is for them too. Sending and receiving go on at once. When all is sent, the sending half is closed,
     and replies are printed until the peer ends the connection; with --replies it is not closed before they are
-    there. Over TLS no half can be closed: the peer or --replies must end it.
+    there.
     """
     if in_hex + in_json > 1:
         raise click.UsageError("--hex and --json exclude each other")
@@ -67,7 +67,7 @@ def send(address: Address, file: str, framing: Framing, max_length: int | None, 
     try:
         with closing(Input(file)) as source, open_connection(target, framing, timeout, context) as conn, \
                 meter("sent", source.size) as advance:
-            Exchange(conn, source, cut, deliver, replies=replies, half_close=replies is None and context is None,
+            Exchange(conn, source, cut, deliver, replies=replies, half_close=replies is None,
                      timeout=timeout, advance=advance).run()
     except (FramingError, OSError, ExchangeError) as error:
         fail(error, show_address(target))

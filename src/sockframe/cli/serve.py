@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-import signal
 import ssl
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import click
 
 from ..framings import Framing
-from ..server import MODES, Server
+from ..server import MODES, Server, signals
 from .params import ADDRESS, SECONDS, Address, fail, framing_options, limited, show_address
 from .shell import Shell, ShellError
 
@@ -57,7 +55,7 @@ def serve(address: Address, framing: Framing, max_length: int | None, mode: str,
     try:
         with Server(handler, address, framing, mode=mode, tls=_server_context(tls_cert, tls_key),
                     max_connections=max_connections, idle_timeout=idle_timeout,
-                    frame_timeout=frame_timeout) as server, _stopped_by_signals(server):
+                    frame_timeout=frame_timeout) as server, signals(server):
             if shell is not None:
                 shell.stopping = server.stopping
             click.echo(f"serving {framing!r} at {show_address(server.address)}", err=True)
@@ -67,29 +65,6 @@ def serve(address: Address, framing: Framing, max_length: int | None, mode: str,
     finally:
         if shell is not None:
             shell.kill()
-
-
-@contextmanager
-def _stopped_by_signals(server: Server) -> Iterator[None]:
-    """Let SIGTERM and SIGINT stop a server, a second one at once.
-
-    The kernel may give a signal to the thread of a connection, which does not wake the main one: so its number
-    goes to the server's bell too. No other signal has a handler in Python here.
-    """
-    seen: list[int] = []
-
-    def stop(number: int, frame: object) -> None:
-        server.stop(0.0 if seen else None)
-        seen.append(number)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    signal.set_wakeup_fd(server._rope.fileno(), warn_on_full_buffer=False)
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(-1)
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _echo(payload: bytes) -> bytes:

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ..framings import Framing
-from ..sockets import FramedSocket, open_socket
+from ..sockets import FramedSocket, connect
 
 #: The most bytes of one read.
 CHUNK = 65536
@@ -147,13 +147,6 @@ def meter(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 def open_connection(address: tuple[str, int] | str, framing: Framing, timeout: float | None,
                     context: ssl.SSLContext | None) -> FramedSocket:
-    """Connect to an address, over TLS where there is a context, and frame it."""
-    sock = open_socket(address, timeout)
-    try:
-        if context is not None:
-            name = address if isinstance(address, str) else address[0]
-            sock = context.wrap_socket(sock, server_hostname=name)
-        return FramedSocket(sock, framing)
-    except BaseException:
-        sock.close()
-        raise
+    """Connect to an address, over TLS where there is a context; a Unix socket's server has its path for a name."""
+    name = address if context is not None and isinstance(address, str) else None
+    return connect(address, framing, timeout=timeout, tls=context, server_hostname=name)

@@ -72,6 +72,8 @@ cdef enum:
     BATCH = 1024         # frames for one send
     MANY = 1 << 20       # bytes of frames that recv_many() returns, about
 
+END = object()                         # of an iterator
+
 cdef int forks = 0                     # between this process and the first
 GONE = <unsigned long>-1
 
@@ -432,6 +434,8 @@ cdef class Connection:
             timeout = (self._methods or self.sock).gettimeout()
         if timeout is None:
             return SF_NEVER
+        if type(timeout) is int and not timeout:
+            return SF_AT_ONCE
         return transport.deadline_after(timeout)
 
     cdef int enter(self, unsigned long *owner, PyThread_type_lock lock, int64_t deadline) except -1:
@@ -919,11 +923,11 @@ cdef class Connection:
         cdef object item, broken = None
         while gathered < GATHER and frames < BATCH:
             try:
-                item = next(source)
-            except StopIteration:
-                break
+                item = next(source, END)  # cheaper than StopIteration
             except BaseException as error:
                 broken = error
+                break
+            if item is END:
                 break
             wrapped.object = NULL
             hold(item, &view, "payload", False)

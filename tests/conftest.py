@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +74,15 @@ def wing(request: pytest.FixtureRequest) -> Wing:
 def wings() -> list[Wing]:
     """Both wings, for tests that run them in step."""
     return [load_wing(name) for name in WINGS]
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Let no callback of the collector run (hypothesis has one): it is no part of a call, and what a signal handler
+    raises inside it is swallowed."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture

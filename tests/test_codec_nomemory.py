@@ -4,9 +4,8 @@ On the core every allocation in turn fails, once, by CPython's own `_testcapi`. 
 where that would be the interpreter's test, a MemoryError is raised in turn at each call that it makes.
 """
 
-import gc
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -29,7 +28,7 @@ from sockframe.framings import (
 )
 
 pytestmark = [
-    pytest.mark.usefixtures("alone"),
+    pytest.mark.usefixtures("alone", "no_collector"),
     # The interpreter says aloud that it had no memory to clear an object's attributes with.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
@@ -40,14 +39,6 @@ ENOUGH = 6
 
 #: How the interpreter says that it lost an exception, in a class of errors.py or a framing of generate.py.
 INTERPRETER = ("error return without exception set", "<function Counted.", "<function Parted.")
-
-
-@pytest.fixture(autouse=True)
-def no_collector() -> Iterator[None]:
-    """Others' callbacks are no part of the calls."""
-    gc.disable()
-    yield
-    gc.enable()
 
 
 class NoMemory:

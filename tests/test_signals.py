@@ -15,6 +15,8 @@ from scripted import KINDS, LIMIT, Task, noise, watched
 
 from sockframe import LengthPrefix
 
+pytestmark = pytest.mark.usefixtures("no_collector")
+
 
 class Interrupted(Exception):
     """What a signal handler raises."""

@@ -468,12 +468,8 @@ cdef class Connection:
 
     cdef int take_turn(self, object turn, int64_t deadline) except -1:
         """Wait for the turn at a socket whose methods may go on with another greenlet of this thread."""
-        cdef object left
         try:
-            if not turn.acquire(False):
-                left = -1 if deadline == SF_NEVER else (deadline - sf_now()) / 1e9 if deadline else 0
-                if (deadline != SF_NEVER and left <= 0) or not turn.acquire(True, left):
-                    raise transport.passed_error(deadline, "another thread is at work")
+            transport.take_turn(turn, deadline)
         except BaseException:
             if turn._is_owned():
                 turn.release()

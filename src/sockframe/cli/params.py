@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 import click
 
-from ..framings import OVERLONG, UNLIMITED, Delimiter, Framing
+from ..framings import OVERLONG, UNLIMITED, Framing
+from ..server.replies import describe
 from .expression import read_framing
 from .streams import OutputError
 
@@ -129,10 +130,7 @@ def to_connect(address: Address) -> Address:
 
 def show_address(address: Any) -> str:
     """Return an address as it is written on the command line."""
-    if not isinstance(address, tuple):
-        return os.fsdecode(address)
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return describe(address) if isinstance(address, tuple) else os.fsdecode(address)
 
 
 # ---- options ----
@@ -162,9 +160,6 @@ def limited(framing: Framing, max_length: int | None, overlong: str | None = Non
     if overlong is not None:
         changes["overlong"] = overlong
     try:
-        if isinstance(framing, Delimiter):
-            kept = {name: getattr(framing, name) for name in ("keep", "tail", "max_length", "overlong")}
-            return Delimiter(*framing.delimiters, **{**kept, **changes})
         return dataclasses.replace(framing, **changes)
     except ValueError as error:
         raise click.UsageError(f"{framing!r}: {error}") from None

@@ -6,6 +6,7 @@ import bisect
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -186,6 +187,19 @@ class Task:
         if self.error is not None:
             raise self.error
         return self.value
+
+
+def wait_for_turn_taken(call: Any) -> None:
+    """Wait until another thread is at work in the direction of `call`."""
+    end = time.monotonic() + LIMIT
+    while time.monotonic() < end:
+        try:
+            call(timeout=0)
+        except BlockingIOError as error:
+            if "another thread" in str(error):
+                return
+        time.sleep(0.01)
+    raise AssertionError("no other thread came to work")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from scripted import LIMIT
 START = """
 import os, signal, socket, sys, threading, time, traceback
 sys.path.insert(0, sys.argv[1])
-from scripted import LIMIT, Task, with_own_methods
+from scripted import LIMIT, Task, wait_for_turn_taken, with_own_methods
 from sockframe import FramedSocket, FrameSelector, LengthPrefix
 
 left, right = with_own_methods() if sys.argv[2] == "own" else socket.socketpair()
@@ -41,17 +41,6 @@ def raises(text, call):
         assert text in str(error), error
         return
     raise AssertionError(f"{call} raised nothing")
-
-def wait_until_at_work(call):
-    end = time.monotonic() + LIMIT
-    while time.monotonic() < end:
-        try:
-            call(timeout=0)
-        except BlockingIOError as error:
-            if "another thread" in str(error):
-                return
-        time.sleep(0.01)
-    raise AssertionError("no other thread came to work")
 """
 
 
@@ -117,7 +106,7 @@ else:
     task = Task(left.send, big, timeout=LIMIT)
     calls = [lambda: left.send(b"x"), lambda: left.send_many([b"x"]), left.flush, left.detach,
              lambda: left.shutdown(socket.SHUT_WR), lambda: left.flush(timeout=0)]
-wait_until_at_work(left.recv if direction == "receive" else left.flush)
+wait_for_turn_taken(left.recv if direction == "receive" else left.flush)
 
 def use():
     assert left.gettimeout() is None
@@ -153,11 +142,11 @@ def test_threads_of_a_child_take_turns(wing: Any, kind: str) -> None:
     """K10: among themselves, also where one of the parent's was at work the other way; and so does a child's child."""
     run(wing, kind, """
 task = Task(left.send, bytes(8 << 20), timeout=LIMIT)
-wait_until_at_work(left.flush)
+wait_for_turn_taken(left.flush)
 
 def receive():
     tasks = [Task(left.recv, timeout=LIMIT) for _ in range(4)]
-    wait_until_at_work(left.recv)
+    wait_for_turn_taken(left.recv)
     raises("timed out", lambda: left.recv(timeout=0.01))
     right.send_many([b"a", b"b", b"c", b"d"])
     assert sorted(task.result() for task in tasks) == [b"a", b"b", b"c", b"d"]
@@ -219,7 +208,7 @@ def test_a_childs_own_selector_tells_of_a_turn_that_is_gone(wing: Any, kind: str
     """K10: as of a connection that failed, once."""
     run(wing, kind, """
 task = Task(left.recv, timeout=LIMIT)
-wait_until_at_work(left.recv)
+wait_for_turn_taken(left.recv)
 
 def select():
     with FrameSelector() as selector:

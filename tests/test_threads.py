@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted import KINDS, LIMIT, Task, noise
+from scripted import KINDS, LIMIT, Task, noise, wait_for_turn_taken
 
 from sockframe import EndOfStream, LengthPrefix
 
@@ -78,19 +78,6 @@ def test_one_reads_while_the_other_writes(wing: Any, kind: str) -> None:
         assert [task.result() for task in readers] == [there, back]
         for task in tasks:
             task.result()
-
-
-def wait_for_turn_taken(call: Any) -> None:
-    """Wait until another thread is at work in the direction of `call`."""
-    end = time.monotonic() + LIMIT
-    while time.monotonic() < end:
-        try:
-            call(timeout=0)
-        except BlockingIOError as error:
-            if "another thread" in str(error):
-                return
-        time.sleep(0.01)
-    raise AssertionError("no other thread came to work")
 
 
 @pytest.mark.parametrize("direction", ["receive", "send"])

@@ -69,6 +69,21 @@ def join_frame(wrapped: Wrapped, payload: bytes) -> bytes:
     return header + body + trailer
 
 
+def wrap_payload(kind: Kind, payload: bytes, last: bool, index: int | None) -> Wrapped:
+    """Make what goes around a payload, or raise that it can't be sent."""
+    try:
+        wrapped = kind.wrap(payload)
+        if last:
+            raise Refusal(Fault.WRAP_LAST)
+    except Refusal as refusal:
+        raise errors.wrap_error(refusal.fault, refusal.number, refusal.limit, index) from None
+    except ValueError as error:
+        if index is None or type(error) is not ValueError:
+            raise
+        raise errors.own_wrap_error(error, index) from error
+    return wrapped
+
+
 @final
 class Encoder:
     """Makes frames of payloads: `Encoder(framing)`.
@@ -93,31 +108,19 @@ class Encoder:
     def encode(self, payload: Buffer) -> bytes:
         """Return the frame of one payload, as bytes."""
         data = hold(payload, "payload")
-        try:
-            return join_frame(self._kind.wrap(data), data)
-        except Refusal as refusal:
-            raise errors.wrap_error(refusal.fault, refusal.number, refusal.limit) from None
+        return join_frame(wrap_payload(self._kind, data, False, None), data)
 
     def encode_many(self, payloads: Iterable[Buffer]) -> bytes:
         """Return the frames of all payloads of an iterable, one after the other, as bytes.
 
         An error names the payload's place, counted from 0.
         """
-        wrap = self._kind.wrap
+        kind = self._kind
         parts: list[bytes] = []
         last = False
         for i, payload in enumerate(tuple(payloads)):
             data = hold(payload, "payload")
-            try:
-                wrapped = wrap(data)
-                if last:
-                    raise Refusal(Fault.WRAP_LAST)
-            except Refusal as refusal:
-                raise errors.wrap_error(refusal.fault, refusal.number, refusal.limit, i) from None
-            except ValueError as error:
-                if type(error) is not ValueError:
-                    raise
-                raise errors.own_wrap_error(error, i) from error
+            wrapped = wrap_payload(kind, data, last, i)
             last = wrapped.last
             parts.append(join_frame(wrapped, data))
         return b"".join(parts)

@@ -11,11 +11,10 @@ from socket import SHUT_RD
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import errors, transport
-from ..errors import Fault
 from ..framings import Framing
 from ..transport import DONTWAIT, NEVER, NOSIGNAL, POLLIN, POLLOUT, UNSET
-from .codec import Decoder, compiled, hold, hold_writable, join_frame
-from .kinds import FAULT, FRAME, LONG, NEED, Kind, Refusal, Scan, Wrapped
+from .codec import Decoder, compiled, hold, hold_writable, join_frame, wrap_payload
+from .kinds import FAULT, FRAME, LONG, NEED, Kind, Scan, Wrapped
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer, Self
@@ -626,23 +625,9 @@ class Connection:
             self._tail_at += sum(counts)
             raise
 
-    def _wrap(self, payload: bytes, last: bool, at: int | None) -> Wrapped:
-        """Make what goes around a payload, or raise that it can't be sent."""
-        try:
-            wrapped = self._kind.wrap(payload)
-            if last:
-                raise Refusal(Fault.WRAP_LAST, 0, 0)
-        except Refusal as refusal:
-            raise errors.wrap_error(refusal.fault, refusal.number, refusal.limit, at) from None
-        except ValueError as error:
-            if at is None or type(error) is not ValueError:
-                raise
-            raise errors.own_wrap_error(error, at) from error
-        return wrapped
-
     def _send_frame(self, payload: bytes, deadline: int) -> None:
         """Send one frame."""
-        wrapped = self._wrap(payload, self._last, None)
+        wrapped = wrap_payload(self._kind, payload, self._last, None)
         self._send_tail(deadline)
         self._push(enclose(wrapped, payload), False, wrapped.last, deadline)
 
@@ -652,7 +637,7 @@ class Connection:
         last = self._last
         for i, item in enumerate(payloads):
             payload = hold(item, "payload")
-            wrapped = self._wrap(payload, last, i)
+            wrapped = wrap_payload(self._kind, payload, last, i)
             last = wrapped.last
             checked.append((payload, wrapped))
         return checked
@@ -697,7 +682,7 @@ class Connection:
                 payload, wrapped = item
             else:
                 payload = hold(item, "payload")
-                wrapped = self._wrap(payload, last, at + frames)
+                wrapped = wrap_payload(self._kind, payload, last, at + frames)
             frames += 1
             last = wrapped.last
             pieces = enclose(wrapped, payload)

@@ -10,7 +10,7 @@ static int read_varint(const sf_framing *framing, const uint8_t *data, uint64_t 
 {
     uint64_t most = framing->number[MAX_BYTES];
     *value = 0;
-    for (uint64_t i = 0; i < most && i < size; i++) {
+    for (uint64_t i = 0; i < size; i++) { /* the last of `most` bytes ends it, or is a fault */
         *seen = i + 1;
         *fault = SF_VARINT_LONG;
         if (i == 9 && data[i] > 1)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -154,6 +155,9 @@ static void test_receive(void)
     /* What is here is taken after the deadline too. */
     CHECK(sf_receive(both.here, data, sizeof data, sf_now() - 1000 * MS) == 1 && data[0] == 'e');
     CHECK(sf_receive(both.here, data, sizeof data, sf_now() - 1000 * MS) == -EAGAIN);
+    /* No system takes SIZE_MAX: it is asked for less. */
+    CHECK(write(both.there, "fgh", 3) == 3);
+    CHECK(sf_receive(both.here, data, SIZE_MAX, SF_AT_ONCE) == 3 && !memcmp(data, "fgh", 3));
     close_pair(both);
 }
 
@@ -336,6 +340,30 @@ static void test_send_deadline(void)
     close_pair(both);
 }
 
+/* Pieces that no one call takes, though they are here: a GiB and more of zeros, the same ones each time. */
+static void test_send_beyond_a_call(size_t first, size_t count)
+{
+    size_t size = ((size_t)1 << 30) + 1;
+    void *zeros = mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    must(zeros != MAP_FAILED, "mmap");
+    pair both = new_pair();
+    struct iovec pieces[4] = {{zeros, first}, {zeros, size}, {zeros, size}, {zeros, size}};
+    sf_outgoing rest = {pieces, count, 0, 0};
+    uint64_t got = 0;
+    narrow(both.here);
+    for (int round = 0; round < 3; round++) {
+        char data[1000];
+        int64_t more;
+        CHECK(sf_send_all(both.here, &rest, SF_AT_ONCE) == -EAGAIN && rest.sent > got);
+        while ((more = sf_receive(both.there, data, sizeof data, SF_AT_ONCE)) > 0)
+            got += (uint64_t)more;
+        CHECK(got == rest.sent);
+    }
+    CHECK(rest.next == (first < size) && pieces[rest.next].iov_len == size - (got - (first < size ? first : 0)));
+    close_pair(both);
+    (void)munmap(zeros, size);
+}
+
 /* Another process reads slowly; signals come in all the time. */
 static void test_send_interrupted(int64_t span)
 {
@@ -479,6 +507,9 @@ int main(void)
     test_send(1024, 1, 0);
     test_send_nothing();
     test_send_deadline();
+    test_send_beyond_a_call(((size_t)1 << 30) + 1, 1);
+    test_send_beyond_a_call(((size_t)1 << 30) + 1, 4);
+    test_send_beyond_a_call(7, 4);
     test_send_interrupted(0);
     test_send_interrupted(60000 * MS);
     test_send_interrupted_and_retried();

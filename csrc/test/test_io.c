@@ -155,10 +155,20 @@ static void test_receive(void)
     /* What is here is taken after the deadline too. */
     CHECK(sf_receive(both.here, data, sizeof data, sf_now() - 1000 * MS) == 1 && data[0] == 'e');
     CHECK(sf_receive(both.here, data, sizeof data, sf_now() - 1000 * MS) == -EAGAIN);
-    /* No system takes SIZE_MAX: it is asked for less. */
-    CHECK(write(both.there, "fgh", 3) == 3);
-    CHECK(sf_receive(both.here, data, SIZE_MAX, SF_AT_ONCE) == 3 && !memcmp(data, "fgh", 3));
     close_pair(both);
+}
+
+/* Room for more than a call can bring. */
+static void test_receive_beyond_a_call(void)
+{
+    size_t size = ((size_t)1 << 30) + 1;
+    char *room = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    must(room != MAP_FAILED, "mmap");
+    pair both = new_pair();
+    CHECK(write(both.there, "abc", 3) == 3);
+    CHECK(sf_receive(both.here, room, size, SF_AT_ONCE) == 3 && !memcmp(room, "abc", 3));
+    close_pair(both);
+    (void)munmap(room, size);
 }
 
 static void test_receive_to_the_end(void)
@@ -488,6 +498,7 @@ int main(void)
 {
     test_clock();
     test_receive();
+    test_receive_beyond_a_call();
     test_receive_to_the_end();
     test_receive_deadline();
     test_receive_waits(0, 0);

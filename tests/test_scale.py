@@ -16,8 +16,8 @@ from sockframe import UNLIMITED, LengthPrefix
 
 MiB = 1 << 20
 
-#: Bytes that a connection may take beyond its socket, and what a selector adds: the key, and its two places.
-CONNECTION, REGISTERED = 512, 192
+#: Bytes that a connection may take beyond its socket, and what a selector adds: two places in its tables.
+CONNECTION, REGISTERED = 512, 32
 
 
 @pytest.fixture

@@ -31,8 +31,9 @@ from .framings import (
     Varint,
     framing,
 )
-from .selectors import FrameKey, FrameSelector
+from .selectors import FrameSelector
 from .sockets import FramedSocket, connect
+from .transport import FrameKey
 
 __all__ = [
     "UNLIMITED",

@@ -10,23 +10,16 @@ from contextlib import suppress
 from selectors import EVENT_READ, EVENT_WRITE
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from . import errors
 from ._wing import receive_ready
-from .transport import POLLIN, POLLOUT, is_own_error, socket_pending
+from .transport import POLLIN, POLLOUT, FrameKey, is_own_error, socket_pending
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-Result = tuple["FrameKey", list[bytes] | Exception]
-
-
-class FrameKey(NamedTuple):
-    """A registered connection, and what the user gave with it."""
-
-    conn: Any
-    data: Any = None
+Result = tuple[FrameKey, list[bytes] | Exception]
 
 
 class FrameSelector:
@@ -39,7 +32,7 @@ class FrameSelector:
     connection at most 64 KiB are taken at a time. What a signal handler, or a framing of your own, raises
     comes out of `select`, and nothing is lost. With `progress` a connection that got on without bringing a
     frame comes too, as (key, []): part of a frame has arrived, or all that was unsent is sent. To be used by
-    one thread, of the process that made it.
+    one thread, of the process that made it. A registered connection costs it 16 bytes.
     """
 
     _receive = staticmethod(receive_ready)
@@ -47,12 +40,13 @@ class FrameSelector:
     def __init__(self, *, progress: bool = False) -> None:
         self._epoll: Any = system.epoll() if hasattr(system, "epoll") else None
         self._poller: Any = self._epoll if self._epoll is not None else system.poll()
-        self._keys: dict[int, FrameKey] = {}     # by descriptor
-        self._numbers: dict[int, int] = {}       # descriptors, by the connection's id()
+        self._conns: list[Any] = []              # by descriptor; None where there is none
+        self._data: list[Any] = []               # what the user gave with each
+        self._count = 0
         self._others: dict[int, FrameKey] = {}   # what is watched and is no connection, by descriptor
         self._progress = progress
         self._waiting: list[Result] = []         # what the next select() returns first
-        self._unseen: dict[int, FrameKey] = {}   # connections that hold bytes which no poll can see
+        self._unseen: dict[int, Any] = {}        # connections that hold bytes which no poll can see, by descriptor
         self._hiding: dict[int, int] = {}        # sockets that may hide bytes (TLS): what is polled for, by descriptor
         self._closed = False
         self._process = os.getpid()
@@ -60,7 +54,7 @@ class FrameSelector:
     def register(self, conn: Any, data: Any = None) -> FrameKey:
         """Watch a connection; return its key. Bytes that it holds already count as received."""
         self._check_open()
-        if id(conn) in self._numbers:
+        if self._find(conn) >= 0:
             raise KeyError(f"{conn!r} is already registered")
         if conn.closed:
             raise errors.closed_error()
@@ -76,25 +70,34 @@ class FrameSelector:
             conn._watch(None)
             raise
         try:
-            self._keys[number] = key
-            self._numbers[id(conn)] = number
+            for table in (self._data, self._conns):
+                if number >= len(table):
+                    table += [None] * (number + number // 8 + 16 - len(table))
+            if self._conns[number] is not None:  # its socket was closed, which nobody told
+                self._end(self._conns[number], errors.closed_error(), polled=False)
             if conn._methods is not None:
                 self._hiding[number] = events
             if held or conn._methods is not None:
-                self._unseen[number] = key
+                self._unseen[number] = conn
         except BaseException:
             conn._watch(None)
-            self._erase(conn, number)
+            self._erase(number)
             raise
+        self._conns[number] = conn
+        self._data[number] = data
+        self._count += 1
         return key
 
     def unregister(self, conn: Any) -> FrameKey:
         """Stop watching a connection; return its key."""
         self._check_open()
-        if id(conn) not in self._numbers:
+        number = self._find(conn)
+        if number < 0:
             raise KeyError(f"{conn!r} is not registered")
+        key = FrameKey(conn, self._data[number])
+        self._erase(number)
         conn._watch(None)
-        return self._drop(conn)
+        return key
 
     def watch(self, file: Any, data: Any = None) -> FrameKey:
         """Watch what is no connection, such as a listening socket: it comes as (key, []) while it can be read."""
@@ -123,10 +126,6 @@ class FrameSelector:
         while True:
             self._look(deadline)
             if self._waiting:
-                for key, frames in self._waiting:
-                    if isinstance(frames, Exception) and id(key.conn) in self._numbers:
-                        key.conn._watch(None)
-                        self._drop(key.conn)
                 results, self._waiting = self._waiting, []
                 return results
             if deadline is not None and monotonic() >= deadline:
@@ -134,23 +133,25 @@ class FrameSelector:
 
     def get_map(self) -> dict[int, FrameKey]:
         """Return the keys of all registered connections, by descriptor."""
-        return dict(self._keys)
+        return {number: FrameKey(conn, self._data[number])
+                for number, conn in enumerate(self._conns) if conn is not None}
 
     def close(self) -> None:
         """Stop watching all connections; they stay open."""
         if not self._closed:
-            for key in list(self._keys.values()):
-                key.conn._watch(None)
-                self._drop(key.conn)
+            for number, conn in enumerate(self._conns):
+                if conn is not None:
+                    self._erase(number)
+                    conn._watch(None)
             self._closed = True
             if self._epoll is not None:
                 self._epoll.close()
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return self._count
 
     def __iter__(self) -> Iterator[FrameKey]:
-        return iter(list(self._keys.values()))
+        return iter(self.get_map().values())
 
     def __enter__(self) -> Self:
         return self
@@ -163,27 +164,21 @@ class FrameSelector:
 
     def want_write(self, conn: Any) -> None:
         """A connection has kept a tail: flush it before anything more is received."""
-        number = self._numbers.get(id(conn))
-        if number is not None and not self._is_forked():
+        number = self._find(conn)
+        if number >= 0 and not self._is_forked():
             self._poll_for(number, conn)
 
     def upgraded(self, conn: Any) -> None:
         """A connection is under TLS: no poll sees all of its bytes, and it may have to begin a handshake."""
-        number = self._numbers.get(id(conn))
-        if number is not None and not self._is_forked():
+        number = self._find(conn)
+        if number >= 0 and not self._is_forked():
             self._hiding[number] = 0
-            self._unseen[number] = self._keys[number]
+            self._unseen[number] = conn
             self._poll_for(number, conn)
 
     def forget(self, conn: Any) -> None:
         """A connection is about to be closed: say so at the next select()."""
-        if id(conn) in self._numbers:
-            self._waiting.append((self._keys[self._numbers[id(conn)]], errors.closed_error()))
-            try:
-                self._drop(conn)
-            except BaseException:
-                self._waiting.pop()
-                raise
+        self._end(conn, errors.closed_error())
 
     # ---- what select() is made of ----
 
@@ -197,66 +192,78 @@ class FrameSelector:
         """Say whether the kernel's list (epoll(7)) is another process's, which has it in common with this one."""
         return os.getpid() != self._process
 
-    def _drop(self, conn: Any) -> FrameKey:
-        """Forget a connection."""
-        number = self._numbers[id(conn)]
-        key = self._keys[number]
-        self._erase(conn, number)
-        return key
+    def _find(self, conn: Any) -> int:
+        """Return the descriptor under which a connection is registered, or -1."""
+        if conn._watcher is not self:
+            return -1
+        number: int = conn.sock.fileno()
+        if 0 <= number < len(self._conns) and self._conns[number] is conn:
+            return number
+        # Its socket was closed, which nobody told, or it is registered no more.
+        return next((number for number, other in enumerate(self._conns) if other is conn), -1)
 
-    def _erase(self, conn: Any, number: int) -> None:
+    def _is_registered(self, number: int) -> bool:
+        """Say whether a descriptor is that of a connection."""
+        return number < len(self._conns) and self._conns[number] is not None
+
+    def _end(self, conn: Any, error: Exception, polled: bool = True) -> None:
+        """A connection has ended: it is registered no more, which the next select() tells."""
+        number = self._find(conn)
+        if number < 0:
+            return
+        self._waiting.append((FrameKey(conn, self._data[number]), error))
+        try:
+            self._erase(number, polled)
+        except BaseException:
+            self._waiting.pop()
+            raise
+        conn._watch(None)
+
+    def _erase(self, number: int, polled: bool = True) -> None:
         """Know nothing of a connection; what fails can be done again."""
-        me = id(conn)
-        if not self._is_forked():
+        if polled and not self._is_forked():
             with suppress(OSError, KeyError):  # its descriptor may be gone already
                 self._poller.unregister(number)
         self._unseen.pop(number, None)
         self._hiding.pop(number, None)
-        self._keys.pop(number, None)
-        self._numbers.pop(me, None)
+        if self._is_registered(number):
+            self._count -= 1
+            self._conns[number] = self._data[number] = None
 
     def _look(self, deadline: float | None) -> None:
         """Poll once and receive from all that are ready."""
         left: float | None = None if deadline is None else max(0.0, deadline - monotonic())
-        unseen = [key for key in self._unseen.values() if not key.conn.unsent]
+        unseen = {number: conn for number, conn in self._unseen.items() if not conn.unsent} if self._unseen else {}
         if self._waiting or unseen:
             left = 0.0
         if self._epoll is not None:
             events = self._epoll.poll(left)
         else:
             events = self._poller.poll(None if left is None else left * 1000)
-        keys = self._keys
-        ready = []
-        for number, _ in events:
-            key = keys.get(number)
-            if key is None:
-                if number in self._others:
-                    self._waiting.append((self._others[number], []))
-                continue
-            if key.conn.unsent:
-                self._flush(number, key)
-            elif number not in self._unseen:
-                ready.append(key)
+        if unseen:
+            events = [event for event in events if event[0] not in unseen]
         try:
-            for key in unseen:
-                self._deliver(key)
-            self._receive(ready, self._waiting)
+            for number, conn in unseen.items():
+                self._deliver(conn, self._data[number])
+            rest = self._receive(events, self._conns, self._data, self._progress, self._waiting, self._end)
         except BaseException:
             # A signal handler, or a framing of the user's: what has arrived is held, and no poll sees it.
-            self._unseen.update((self._numbers[id(key.conn)], key) for key in ready if id(key.conn) in self._numbers)
+            self._unseen.update((number, self._conns[number]) for number, _ in events if self._is_registered(number))
             raise
-        if self._progress:
-            brought = {id(key.conn) for key, _ in self._waiting}
-            self._waiting += [(key, []) for key in ready if id(key.conn) not in brought]
-        for key in unseen:
-            self._unseen.pop(self._numbers.get(id(key.conn), -1), None)
+        for number in rest:
+            if number in self._others:
+                self._waiting.append((self._others[number], []))
+            elif self._is_registered(number):
+                self._flush(number, self._conns[number], self._data[number])
+        for number in unseen:
+            self._unseen.pop(number, None)
         if self._hiding:
-            for key in ready + unseen:
-                number = self._numbers.get(id(key.conn), -1)
+            for number in (*unseen, *(number for number, _ in events)):
                 if number in self._hiding:
-                    self._poll_for(number, key.conn)
-                    if socket_pending(key.conn.sock):
-                        self._unseen[number] = key
+                    conn = self._conns[number]
+                    self._poll_for(number, conn)
+                    if socket_pending(conn.sock):
+                        self._unseen[number] = conn
 
     def _poll_for(self, number: int, conn: Any) -> None:
         """Poll for what the connection waits for now."""
@@ -266,32 +273,32 @@ class FrameSelector:
             if number in self._hiding:
                 self._hiding[number] = events
 
-    def _deliver(self, key: FrameKey) -> None:
+    def _deliver(self, conn: Any, data: Any) -> None:
         """Deliver the whole frames that a connection holds, in itself or in its TLS."""
         try:
-            self._waiting.append((key, key.conn.recv_many(timeout=0)))
+            self._waiting.append((FrameKey(conn, data), conn.recv_many(timeout=0)))
         except BlockingIOError:
             pass
         except Exception as error:
             if not is_own_error(error):
                 raise
-            self._waiting.append((key, error))
+            self._end(conn, error)
 
-    def _flush(self, number: int, key: FrameKey) -> None:
+    def _flush(self, number: int, conn: Any, data: Any) -> None:
         """Send more of a connection's tail."""
         try:
-            key.conn.flush(timeout=0)
+            conn.flush(timeout=0)
         except BlockingIOError:
-            self._poll_for(number, key.conn)
+            self._poll_for(number, conn)
             return
         except Exception as error:
             if not is_own_error(error):
                 raise
-            self._waiting.append((key, error))
+            self._end(conn, error)
             return
-        self._poll_for(number, key.conn)
+        self._poll_for(number, conn)
         if self._progress:
-            self._waiting.append((key, []))
+            self._waiting.append((FrameKey(conn, data), []))
 
 
 def wanted(conn: Any) -> int:

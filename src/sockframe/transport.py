@@ -16,7 +16,7 @@ from contextlib import suppress
 from itertools import starmap
 from selectors import EVENT_READ, EVENT_WRITE
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import errors
 
@@ -42,6 +42,13 @@ class _Unset:
 
 
 UNSET: Any = _Unset()
+
+class FrameKey(NamedTuple):
+    """A connection that is registered with a selector, and what the user gave with it."""
+
+    conn: Any
+    data: Any = None
+
 
 _DIRECT = ("recv", "recv_into", "send", "sendmsg", "fileno", "gettimeout")
 

@@ -26,35 +26,40 @@ cdef extern from "io.h" nogil:
     void sf_advance(sf_outgoing *outgoing, size_t size)
 
 
+cdef struct Turn:
+    unsigned long owner        # the thread that reads, or writes; 0: nobody
+    PyThread_type_lock lock    # held by it, where another thread has ever waited for it
+
 cdef unsigned long GONE  # holds a turn: a thread that stayed behind at a fork
 
 
 cdef class Connection:
     cdef readonly object sock
     cdef readonly object _methods    # what serves a socket that is no plain one
-    cdef object given
+    cdef readonly object _watcher    # the selector that it is registered with
     cdef Plan plan
-    cdef Decoder decoder
+    cdef Decoder decoder             # which has the framing that was given, too
     cdef list rest                   # frames that the end of the stream made
     cdef PyObject *partial           # a large payload on its way: a bytes object,
     cdef Py_ssize_t have, payload    # of which so many bytes are here, of so many
     cdef bytes tail                  # what a frame sent in part leaves to be sent,
     cdef Py_ssize_t tail_at          # from here on
-    cdef PyThread_type_lock reading, writing
-    cdef unsigned long reader, writer
+    cdef Turn reading, writing
     cdef tuple turns                 # locks instead of those, where the socket's own methods may switch greenlets
     cdef int forks                   # that this process was away from the first, when it was last used
     cdef int using                   # calls that are at work with the socket
     cdef bint shut, last, made
-    cdef object watcher              # the selector that it is registered with
 
     cdef int check_open(self) except -1
     cdef int64_t deadline(self, object timeout) except? -1
     cdef int after_fork(self) except -1
-    cdef bint is_mine(self, unsigned long *owner, unsigned long me) except -1
+    cdef int give_up(self, Turn *turn, unsigned long me) except -1
+    cdef bint is_mine(self, Turn *turn, unsigned long me) except -1
     cdef int take_turn(self, object turn, int64_t deadline) except -1
-    cdef int enter(self, unsigned long *owner, PyThread_type_lock lock, int64_t deadline) except -1
-    cdef void leave(self, unsigned long *owner, PyThread_type_lock lock) noexcept
+    cdef int enter(self, Turn *turn, int64_t deadline) except -1
+    cdef bint try_turn(self, Turn *turn) noexcept
+    cdef int await_turn(self, Turn *turn, int64_t deadline) except -1
+    cdef void leave(self, Turn *turn) noexcept
     cdef int begin_use(self) except -1
     cdef int end_use(self) except -1
     cdef Py_ssize_t receive_at(self, uint8_t *target, Py_ssize_t size, int64_t deadline) except -1
@@ -80,4 +85,5 @@ cdef class Connection:
     cdef int send_frames(self, object source, tuple whole, int64_t deadline) except -1
     cdef Py_ssize_t send_batch(self, object source, Py_ssize_t at, uint8_t *buffer, bint taken,
                                int64_t deadline) except -1
+    cdef tuple send_answers(self, tuple given, object handler, int64_t turn)
     cdef int take_rest(self, object source, tuple whole, Py_ssize_t at) except -1

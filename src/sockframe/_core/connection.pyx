@@ -9,7 +9,7 @@ from selectors import EVENT_READ, EVENT_WRITE
 from socket import SHUT_RD
 
 from cpython.buffer cimport PyBuffer_Release
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
@@ -70,6 +70,7 @@ cdef enum:
     SMALL = 16384        # frames up to this size are gathered
     SINGLE = 2048        # so is a payload sent alone, up to this size of frame
     BATCH = 1024         # frames for one send
+    LOOK = 64            # answers between two looks at the clock, at most
     MANY = 1 << 20       # bytes of frames that recv_many() returns, about
 
 END = object()                         # of an iterator
@@ -106,10 +107,6 @@ cdef class Connection:
     def __cinit__(self, *args, **keywords):
         self.shut = True  # until it is made
         self.forks = forks
-        self.reading = PyThread_allocate_lock()
-        self.writing = PyThread_allocate_lock()
-        if self.reading == NULL or self.writing == NULL:
-            raise MemoryError
 
     def __init__(self, sock, framing):
         cdef Plan plan = plan_of(framing)
@@ -122,7 +119,6 @@ cdef class Connection:
         self._methods = methods
         # Asked for anew each time: gevent puts locks for greenlets there.
         self.turns = None if methods is None else (threading.RLock(), threading.RLock())
-        self.given = framing
         self.plan = plan
         self.decoder = decoder
         self.made = True
@@ -130,21 +126,21 @@ cdef class Connection:
 
     def __dealloc__(self):
         Py_CLEAR(self.partial)
-        if self.reading != NULL:
-            PyThread_free_lock(self.reading)
-        if self.writing != NULL:
-            PyThread_free_lock(self.writing)
+        if self.reading.lock != NULL:
+            PyThread_free_lock(self.reading.lock)
+        if self.writing.lock != NULL:
+            PyThread_free_lock(self.writing.lock)
 
     @property
     def framing(self):
         """The framing. Setting it reads all bytes not yet delivered as frames by the new one."""
-        return self.given
+        return self.decoder.given
 
     @framing.setter
     def framing(self, framing):
         self.check_open()
         self.plan = plan_of(framing)
-        self.given = framing
+        self.decoder.given = framing
 
     @property
     def closed(self):
@@ -177,11 +173,11 @@ cdef class Connection:
         self.check_open()
         cdef Plan plan = self.plan if framing is None else plan_of(framing)
         cdef int64_t deadline = self.deadline(timeout)
-        self.enter(&self.reader, self.reading, deadline)
+        self.enter(&self.reading, deadline)
         try:
             return self.receive_frame(plan, deadline)
         finally:
-            self.leave(&self.reader, self.reading)
+            self.leave(&self.reading)
 
     def recv_into(self, buffer, framing=None, *, timeout=UNSET):
         """Receive the next payload into a writable buffer and return its size in bytes.
@@ -193,7 +189,7 @@ cdef class Connection:
         cdef Plan plan = self.plan if framing is None else plan_of(framing)
         cdef int64_t deadline = self.deadline(timeout)
         cdef Py_buffer view
-        self.enter(&self.reader, self.reading, deadline)
+        self.enter(&self.reading, deadline)
         try:
             hold(buffer, &view, "buffer", True)
             try:
@@ -201,7 +197,7 @@ cdef class Connection:
             finally:
                 PyBuffer_Release(&view)
         finally:
-            self.leave(&self.reader, self.reading)
+            self.leave(&self.reading)
 
     def recv_many(self, limit=1024, *, timeout=UNSET):
         """Wait for one frame at least and return the payloads of all that are here, as a list of bytes.
@@ -213,11 +209,11 @@ cdef class Connection:
         if most < 1:
             raise errors.limit_error(most)
         cdef int64_t deadline = self.deadline(timeout)
-        self.enter(&self.reader, self.reading, deadline)
+        self.enter(&self.reading, deadline)
         try:
             return self.receive_frames(min(most, <object>PY_SSIZE_T_MAX), deadline)
         finally:
-            self.leave(&self.reader, self.reading)
+            self.leave(&self.reading)
 
     def __iter__(self):
         return self
@@ -225,13 +221,13 @@ cdef class Connection:
     def __next__(self):
         self.check_open()
         cdef int64_t deadline = self.deadline(UNSET)
-        self.enter(&self.reader, self.reading, deadline)
+        self.enter(&self.reading, deadline)
         try:
             return self.receive_frame(self.plan, deadline)
         except errors.EndOfStream:
             raise StopIteration from None
         finally:
-            self.leave(&self.reader, self.reading)
+            self.leave(&self.reading)
 
     def send(self, payload, *, timeout=UNSET):
         """Send one payload as a frame.
@@ -248,7 +244,7 @@ cdef class Connection:
         self.check_open()
         cdef int64_t deadline = self.deadline(timeout)
         cdef Py_buffer view
-        self.enter(&self.writer, self.writing, deadline)
+        self.enter(&self.writing, deadline)
         try:
             hold(payload, &view, "payload", False)
             try:
@@ -256,7 +252,7 @@ cdef class Connection:
             finally:
                 PyBuffer_Release(&view)
         finally:
-            self.leave(&self.writer, self.writing)
+            self.leave(&self.writing)
 
     def send_many(self, payloads, *, timeout=UNSET):
         """Send the payloads of an iterable as frames, many with one system call.
@@ -267,7 +263,7 @@ cdef class Connection:
         """
         self.check_open()
         cdef int64_t deadline = self.deadline(timeout)
-        self.enter(&self.writer, self.writing, deadline)
+        self.enter(&self.writing, deadline)
         try:
             if isinstance(payloads, (list, tuple)):
                 payloads = tuple(payloads)
@@ -276,29 +272,46 @@ cdef class Connection:
             else:
                 self.send_frames(iter(payloads), None, deadline)
         finally:
-            self.leave(&self.writer, self.writing)
+            self.leave(&self.writing)
+
+    def _answer(self, payloads, handler, int64_t turn):
+        """Give each payload to `handler` and send its replies together, without waiting; return None, or how far
+        that went: (payloads given, the reply to the last that is yet to be sent, what `handler` raised).
+
+        It goes no further behind a reply that is neither None nor bytes, or can't be sent; where the socket takes no
+        more, or had not taken all before; and after `turn` nanoseconds.
+        """
+        cdef tuple given = tuple(payloads)
+        self.check_open()
+        self.enter(&self.writing, SF_AT_ONCE)
+        try:
+            if self.tail is not None:
+                return 0, None, None
+            return self.send_answers(given, handler, turn)
+        finally:
+            self.leave(&self.writing)
 
     def flush(self, *, timeout=UNSET):
         """Send what an interrupted send() left unsent."""
         self.check_open()
         cdef int64_t deadline = self.deadline(timeout)
-        self.enter(&self.writer, self.writing, deadline)
+        self.enter(&self.writing, deadline)
         try:
             self.send_tail(deadline)
         finally:
-            self.leave(&self.writer, self.writing)
+            self.leave(&self.writing)
 
     def shutdown(self, how):
         """Shut down one half of the connection or both, as `socket.shutdown` does; what is unsent goes first."""
         self.check_open()
         cdef int64_t deadline = self.deadline(UNSET)
-        self.enter(&self.writer, self.writing, deadline)
+        self.enter(&self.writing, deadline)
         try:
             if how != SHUT_RD:
                 self.send_tail(deadline)
             transport.shut_down(self.sock, how, deadline)
         finally:
-            self.leave(&self.writer, self.writing)
+            self.leave(&self.writing)
 
     def pending(self):
         """Return the number of bytes that are here and not yet delivered, which select() can't see: those
@@ -315,8 +328,8 @@ cdef class Connection:
             return
         self.shut = True
         try:
-            if self.watcher is not None:
-                self.watcher.forget(self)
+            if self._watcher is not None:
+                self._watcher.forget(self)
             if self.using:
                 transport.wake(self.sock)
             else:
@@ -331,23 +344,23 @@ cdef class Connection:
         """Give up the socket: return it, and the bytes received that are not yet delivered as frames."""
         self.check_open()
         cdef int64_t deadline = self.deadline(UNSET)
-        self.enter(&self.reader, self.reading, deadline)
+        self.enter(&self.reading, deadline)
         try:
-            self.enter(&self.writer, self.writing, deadline)
+            self.enter(&self.writing, deadline)
             try:
                 self.send_tail(deadline)
                 self.fold()
                 held = new_bytes(self.decoder.start(), self.decoder.end - self.decoder.begin)
                 given = self.sock, b"".join((*(self.rest or ()), held))
-                if self.watcher is not None:
-                    self.watcher.forget(self)
+                if self._watcher is not None:
+                    self._watcher.forget(self)
                 self.decoder.keep(NULL, 0)
                 self.shut = True
                 return given
             finally:
-                self.leave(&self.writer, self.writing)
+                self.leave(&self.writing)
         finally:
-            self.leave(&self.reader, self.reading)
+            self.leave(&self.reading)
 
     def __reduce__(self):
         raise errors.no_copy_error(self)
@@ -358,9 +371,9 @@ cdef class Connection:
         cdef int64_t deadline = self.deadline(timeout)
         cdef Decoder decoder = self.decoder
         cdef Py_ssize_t count
-        self.enter(&self.reader, self.reading, deadline)
+        self.enter(&self.reading, deadline)
         try:
-            self.enter(&self.writer, self.writing, deadline)
+            self.enter(&self.writing, deadline)
             try:
                 self.send_tail(deadline)
                 self.fold()
@@ -386,17 +399,17 @@ cdef class Connection:
                 except BaseException:
                     self.close()
                     raise
-                if self.watcher is not None:
-                    self.watcher.upgraded(self)
+                if self._watcher is not None:
+                    self._watcher.upgraded(self)
                 return count
             finally:
-                self.leave(&self.writer, self.writing)
+                self.leave(&self.writing)
         finally:
-            self.leave(&self.reader, self.reading)
+            self.leave(&self.reading)
 
     def _watch(self, watcher):
         """Tell `watcher` of tails and of closing, from now on; return who was told before."""
-        before, self.watcher = self.watcher, watcher
+        before, self._watcher = self._watcher, watcher
         return before
 
     # ---- turns and deadlines ----
@@ -413,20 +426,29 @@ cdef class Connection:
         """Forget the calls of the threads that stayed behind."""
         cdef unsigned long me = PyThread_get_thread_ident()
         self.forks = forks
-        if self.reader and not self.is_mine(&self.reader, me):
-            self.reader = GONE
-        if self.writer and not self.is_mine(&self.writer, me):
-            self.writer = GONE
+        self.give_up(&self.reading, me)
+        self.give_up(&self.writing, me)
         self.using = 0
         if self._methods is not None:
             self._methods.after_fork()
         return 0
 
-    cdef bint is_mine(self, unsigned long *owner, unsigned long me) except -1:
+    cdef int give_up(self, Turn *turn, unsigned long me) except -1:
+        """In a fork, nobody gives back the turn of a thread that stayed behind, nor a lock that it had just got."""
+        if self.is_mine(turn, me):
+            return 0
+        if turn.owner:
+            turn.owner = GONE
+        if turn.lock != NULL:
+            PyThread_free_lock(turn.lock)
+            turn.lock = NULL
+        return 0
+
+    cdef bint is_mine(self, Turn *turn, unsigned long me) except -1:
         """Say whether the call comes from inside another one."""
         if self.turns is not None:
-            return self.turns[owner == &self.writer]._is_owned()
-        return owner[0] == me
+            return self.turns[turn == &self.writing]._is_owned()
+        return turn.owner == me
 
     cdef int64_t deadline(self, object timeout) except? -1:
         """Return the time at which a call with this timeout ends."""
@@ -438,33 +460,48 @@ cdef class Connection:
             return SF_AT_ONCE
         return transport.deadline_after(timeout)
 
-    cdef int enter(self, unsigned long *owner, PyThread_type_lock lock, int64_t deadline) except -1:
+    cdef int enter(self, Turn *turn, int64_t deadline) except -1:
         """Wait for the turn to read or write; a call from inside another one is refused."""
         cdef unsigned long me = PyThread_get_thread_ident()
-        cdef int got
-        cdef int64_t left
-        if self.is_mine(owner, me):
+        if self.is_mine(turn, me):
             raise errors.reentry_error(type(self).__name__)
-        if owner[0] == GONE:
+        if turn.owner == GONE:
             raise errors.forked_error()
         if self.turns is not None:
-            self.take_turn(self.turns[owner == &self.writer], deadline)
-        elif not PyThread_acquire_lock(lock, NOWAIT_LOCK):
-            while True:
-                left = -1 if deadline == SF_NEVER else (deadline - sf_now()) // 1000 + 1 if deadline else 0
-                if deadline != SF_NEVER and left <= 0:
-                    raise transport.passed_error(deadline, "another thread is at work")
-                with nogil:
-                    got = PyThread_acquire_lock_timed(lock, left, 1)
-                if got == PY_LOCK_ACQUIRED:
-                    break
-                if got == PY_LOCK_INTR:
-                    PyErr_CheckSignals()
-        owner[0] = me
+            self.take_turn(self.turns[turn == &self.writing], deadline)
+        elif not self.try_turn(turn):
+            self.await_turn(turn, deadline)
+        turn.owner = me
         if self.shut:
-            self.leave(owner, lock)
+            self.leave(turn)
             raise errors.closed_error()
         return 0
+
+    cdef bint try_turn(self, Turn *turn) noexcept:
+        """Take a turn that nobody has. It has a lock from the first time on that a thread waited for it."""
+        if turn.lock != NULL:
+            return PyThread_acquire_lock(turn.lock, NOWAIT_LOCK)
+        return not turn.owner
+
+    cdef int await_turn(self, Turn *turn, int64_t deadline) except -1:
+        """Wait for a turn that another thread has."""
+        cdef int got
+        cdef int64_t left
+        if turn.lock == NULL:
+            turn.lock = PyThread_allocate_lock()
+            if turn.lock == NULL:
+                raise MemoryError
+            PyThread_acquire_lock(turn.lock, NOWAIT_LOCK)  # for the thread that has the turn
+        while True:
+            left = -1 if deadline == SF_NEVER else (deadline - sf_now()) // 1000 + 1 if deadline else 0
+            if deadline != SF_NEVER and left <= 0:
+                raise transport.passed_error(deadline, "another thread is at work")
+            with nogil:
+                got = PyThread_acquire_lock_timed(turn.lock, left, 1)
+            if got == PY_LOCK_ACQUIRED:
+                return 0
+            if got == PY_LOCK_INTR:
+                PyErr_CheckSignals()
 
     cdef int take_turn(self, object turn, int64_t deadline) except -1:
         """Wait for the turn at a socket whose methods may go on with another greenlet of this thread."""
@@ -476,13 +513,13 @@ cdef class Connection:
             raise
         return 0
 
-    cdef void leave(self, unsigned long *owner, PyThread_type_lock lock) noexcept:
+    cdef void leave(self, Turn *turn) noexcept:
         """Give the turn to the next."""
-        owner[0] = 0
+        turn.owner = 0
         if self.turns is not None:
-            self.turns[owner == &self.writer].release()
-        else:
-            PyThread_release_lock(lock)
+            self.turns[turn == &self.writing].release()
+        elif turn.lock != NULL:
+            PyThread_release_lock(turn.lock)
 
     cdef int begin_use(self) except -1:
         """Return the descriptor, asked of the socket anew, for one system call; then `end_use`."""
@@ -812,8 +849,8 @@ cdef class Connection:
                 self.close()  # a frame without its end must not be followed by another
                 raise
             self.last = last
-            if self.watcher is not None:
-                self.watcher.want_write(self)
+            if self._watcher is not None:
+                self._watcher.want_write(self)
             if not isinstance(error, BlockingIOError):
                 raise
             return 0
@@ -948,6 +985,78 @@ cdef class Connection:
         if broken is not None:
             raise broken
         return frames
+
+    cdef tuple send_answers(self, tuple given, object handler, int64_t turn):
+        """Do what _answer() says."""
+        cdef sf_wrapped wrapped
+        cdef iovec pieces[4]
+        cdef Py_buffer view
+        cdef Py_ssize_t at = 0, look = 1, few = 1, gathered = 0, count
+        cdef bint last = self.last, calling = False, pushing = False
+        cdef int64_t begun = sf_now(), now, end = begun + turn
+        cdef object reply = None, failed = None
+        cdef uint8_t *buffer = <uint8_t *>PyMem_Malloc(GATHER + SMALL)
+        if buffer == NULL:
+            raise MemoryError
+        wrapped.object = NULL
+        try:
+            while at < len(given) and self.tail is None:
+                if at == look:
+                    # The clock is not asked for each payload: for the more of them at once, the faster the handler is.
+                    now = sf_now()
+                    if now >= end:
+                        break
+                    few = min(2 * few, LOOK) if now - begun < turn // 8 else 1
+                    look += few
+                    begun = now
+                calling = True
+                reply = handler(given[at])
+                calling = False
+                at += 1
+                if reply is None:
+                    continue
+                if not PyBytes_CheckExact(reply):
+                    break
+                view.buf = PyBytes_AS_STRING(reply)
+                view.len = PyBytes_GET_SIZE(reply)
+                wrap_payload(self.plan, &view, &wrapped, last, None)
+                last = wrapped.last
+                pushing = True
+                if frame_size(&wrapped) <= SMALL:
+                    gathered += place_frame(buffer + gathered, &wrapped)
+                    count = 1 if gathered >= GATHER else 0
+                else:
+                    enclose(pieces + 1, &wrapped)
+                    count = 4
+                if count:
+                    pieces[0].iov_base = buffer
+                    pieces[0].iov_len = gathered
+                    gathered = 0
+                    self.push(pieces, count, True, last, SF_AT_ONCE)
+                pushing = False
+                reply = None
+                if wrapped.object != NULL:
+                    Py_XDECREF(<PyObject *>wrapped.object)
+                    wrapped.object = NULL
+        except Exception as error:
+            if pushing:
+                raise
+            if calling:
+                at += 1
+                failed = error
+                reply = None
+        finally:
+            try:
+                if gathered:
+                    pieces[0].iov_base = buffer
+                    pieces[0].iov_len = gathered
+                    self.push(pieces, 1, True, last, SF_AT_ONCE)
+            finally:
+                Py_XDECREF(<PyObject *>wrapped.object)
+                PyMem_Free(buffer)
+        if at < len(given) or reply is not None or failed is not None:
+            return at, reply, failed
+        return None
 
     cdef int take_rest(self, object source, tuple whole, Py_ssize_t at) except -1:
         """Put the frames that are left of a list behind the tail: what was pulled is there, or was sent up to `at`."""

@@ -3,7 +3,9 @@
 """receive_ready: frames from many connections that select() says are ready."""
 
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from cpython.pythread cimport NOWAIT_LOCK, PyThread_acquire_lock, PyThread_get_thread_ident
+from cpython.object cimport PyObject
+from cpython.pythread cimport PyThread_get_thread_ident
+from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.errno cimport EAGAIN, EINTR
 from libc.stdint cimport UINT64_MAX, int64_t, uint8_t
 
@@ -14,6 +16,8 @@ from .. import errors, transport
 
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
+    ctypedef struct PyTypeObject
+    object new_tuple "PyTuple_Type.tp_new"(PyTypeObject *kind, tuple arguments, PyObject *keywords)
 
 cdef enum:
     ROUND = 64       # connections received from in one go, without the GIL
@@ -26,43 +30,62 @@ cdef struct Arrival:
     uint8_t *data
 
 
-def receive_ready(keys, results):
-    """Receive from each key's connection, without waiting, and append (key, frames) to `results`.
+def receive_ready(list events, list conns, list data, bint progress, list results, end):
+    """Receive from the connections with these events, and append (key, frames) to `results`.
 
-    At most 64 KiB are taken of each connection, so that none starves the others. One that has ended or
-    failed comes as (key, exception), behind its last frames.
+    `events` are those of a poll, (descriptor, what it is ready for); `conns` and `data` have what is registered, by
+    descriptor. At most 64 KiB are taken of each connection, so that none starves the others. `end(conn, error)` is
+    told of one that has ended or failed, behind its last frames. With `progress`, one that brought no frame comes as
+    (key, []). Returns the descriptors of those that have a tail to send, and of what is no connection.
     """
-    cdef list all = list(keys)
-    cdef Py_ssize_t i
-    cdef uint8_t *arena = <uint8_t *>PyMem_Malloc(ARENA)
+    cdef list rest = [], ready = []
+    cdef Connection conn
+    cdef Py_ssize_t number, i
+    cdef uint8_t *arena
+    kind = transport.FrameKey
+    for number, _ in events:
+        conn = conns[number] if number < len(conns) else None
+        if conn is None or conn.tail is not None:
+            rest.append(number)
+        else:
+            ready.append(new_tuple(<PyTypeObject *>kind, ((conn, data[number]),), NULL))
+    if not ready:
+        return rest
+    arena = <uint8_t *>PyMem_Malloc(ARENA)
     if arena == NULL:
         raise MemoryError
     try:
-        for i in range(0, len(all), ROUND):
-            receive_round(all[i:i + ROUND], results, arena)
+        for i in range(0, len(ready), ROUND):
+            receive_round(ready[i:i + ROUND], progress, results, end, arena)
     finally:
         PyMem_Free(arena)
+    return rest
 
 
-cdef int receive_round(list keys, list results, uint8_t *arena) except -1:
+cdef int receive_round(list keys, bint progress, list results, object end, uint8_t *arena) except -1:
     """Receive from at most ROUND connections."""
     cdef Arrival arrivals[ROUND]
     cdef list taken = []
     cdef Connection conn
-    cdef Py_ssize_t count = 0, i = 0, done = 0, at = 0
+    cdef Py_ssize_t count = 0, i = 0, done = 0, at = 0, before
     cdef unsigned long me = PyThread_get_thread_ident()
     try:
         for key in keys:
-            conn = key.conn
-            if conn._methods is not None or conn.reader == GONE:
-                receive_through(key, conn, results)
+            conn = connection_of(key)
+            if conn._methods is not None or conn.reading.owner == GONE:
+                before = len(results)
+                receive_through(key, conn, results, end)
+                if progress and len(results) == before:
+                    results.append((key, []))
+                continue
+            taken.append(key)
+            arrivals[count].got = -EAGAIN
+            if begin(conn, me, &arrivals[count].fd):
+                count += 1
             else:
-                taken.append(key)
-                arrivals[count].got = -EAGAIN
-                if begin(conn, me, &arrivals[count].fd):
-                    count += 1
-                else:
-                    taken.pop()
+                taken.pop()
+                if progress:
+                    results.append((key, []))
         with nogil:
             for i in range(count):
                 arrivals[i].data = arena + at
@@ -72,14 +95,23 @@ cdef int receive_round(list keys, list results, uint8_t *arena) except -1:
                     at += arrivals[i].got
         for i in range(count):
             done = i + 1
-            conn = taken[i].conn
+            key = taken[i]
+            conn = connection_of(key)
+            before = len(results)
             try:
-                arrive(taken[i], conn, &arrivals[i], results)
+                arrive(key, conn, &arrivals[i], results, end)
             finally:
                 finish(conn)
+            if progress and len(results) == before:
+                results.append((key, []))
     finally:
         put_back(taken, arrivals, done, count)
     return 0
+
+
+cdef Connection connection_of(object key):
+    """Return the connection of a FrameKey."""
+    return <Connection>PyTuple_GET_ITEM(key, 0)
 
 
 cdef int put_back(list taken, Arrival *arrivals, Py_ssize_t at, Py_ssize_t count) except -1:
@@ -88,7 +120,7 @@ cdef int put_back(list taken, Arrival *arrivals, Py_ssize_t at, Py_ssize_t count
     cdef Connection conn
     if at == count:
         return 0
-    conn = taken[at].conn
+    conn = connection_of(taken[at])
     try:
         if arrivals[at].got > 0:
             conn.take_back(arrivals[at].data, arrivals[at].got)
@@ -102,23 +134,23 @@ cdef int put_back(list taken, Arrival *arrivals, Py_ssize_t at, Py_ssize_t count
 
 cdef bint begin(Connection conn, unsigned long me, int *fd) except -1:
     """Take the turn to read, if nobody has it, and the descriptor."""
-    if conn.shut or conn.reader == me or not PyThread_acquire_lock(conn.reading, NOWAIT_LOCK):
+    if conn.shut or conn.reading.owner == me or not conn.try_turn(&conn.reading):
         return False
-    conn.reader = me
+    conn.reading.owner = me
     try:
         fd[0] = conn.begin_use()
     except OSError:
-        conn.leave(&conn.reader, conn.reading)
+        conn.leave(&conn.reading)
         return False
     except BaseException:
-        conn.leave(&conn.reader, conn.reading)
+        conn.leave(&conn.reading)
         raise
     return True
 
 
 cdef int finish(Connection conn) except -1:
     """Give the turn back."""
-    conn.leave(&conn.reader, conn.reading)
+    conn.leave(&conn.reading)
     try:
         conn.end_use()
     except OSError:
@@ -126,7 +158,7 @@ cdef int finish(Connection conn) except -1:
     return 0
 
 
-cdef int arrive(object key, Connection conn, Arrival *arrival, list results) except -1:
+cdef int arrive(object key, Connection conn, Arrival *arrival, list results, object end) except -1:
     """Decode what has arrived for one connection."""
     cdef Decoder decoder = conn.decoder
     cdef list frames
@@ -150,7 +182,7 @@ cdef int arrive(object key, Connection conn, Arrival *arrival, list results) exc
     except Exception as error:
         if not transport.is_own_error(error):
             raise
-        results.append((key, error))
+        end(conn, error)
     return 0
 
 
@@ -179,7 +211,7 @@ cdef list decode(Connection conn, Arrival *arrival):
         raise
 
 
-cdef int receive_through(object key, Connection conn, list results) except -1:
+cdef int receive_through(object key, Connection conn, list results, object end) except -1:
     """Receive from a connection that is served through its socket's own methods."""
     try:
         hand_over(key, conn, conn.recv_many(PY_SSIZE_T_MAX, timeout=0), results)
@@ -190,5 +222,5 @@ cdef int receive_through(object key, Connection conn, list results) except -1:
     except Exception as error:
         if not transport.is_own_error(error):
             raise
-        results.append((key, error))
+        end(conn, error)
     return 0

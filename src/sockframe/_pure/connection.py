@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from operator import index
 from selectors import EVENT_READ, EVENT_WRITE
 from socket import SHUT_RD
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import errors, transport
@@ -23,6 +24,7 @@ RECEIVE = 65536  # bytes asked of a receive
 GATHER = 65536   # bytes of small frames for one send
 SMALL = 16384    # frames up to this size are gathered
 BATCH = 1024     # frames for one send
+LOOK = 64        # answers between two looks at the clock, at most
 MANY = 1 << 20   # bytes of frames that recv_many() returns, about
 
 _forks = 0                   # between this process and the first
@@ -234,6 +236,24 @@ class Connection:
                 self._send_frames(iter(payloads), None, deadline)
         finally:
             turn.release()
+
+    def _answer(self, payloads: Iterable[bytes], handler: Callable[[bytes], Any],
+                turn: int) -> tuple[int, Any, Exception | None] | None:
+        """Give each payload to `handler` and send its replies together, without waiting; return None, or how far
+        that went: (payloads given, the reply to the last that is yet to be sent, what `handler` raised).
+
+        It goes no further behind a reply that is neither None nor bytes, or can't be sent; where the socket takes no
+        more, or had not taken all before; and after `turn` nanoseconds.
+        """
+        given = tuple(payloads)
+        self._check_open()
+        writing = self._enter(self._writing, transport.AT_ONCE)
+        try:
+            if self._tail:
+                return 0, None, None
+            return self._send_answers(given, handler, turn)
+        finally:
+            writing.release()
 
     def flush(self, *, timeout: float | None = UNSET) -> None:
         """Send what an interrupted send() left unsent."""
@@ -697,6 +717,60 @@ class Connection:
         if broken is not None:
             raise broken
         return frames
+
+    def _send_answers(self, given: tuple[bytes, ...], handler: Callable[[bytes], Any],
+                      turn: int) -> tuple[int, Any, Exception | None] | None:
+        """Do what _answer() says."""
+        at = size = 0
+        look = few = 1
+        last = self._last
+        calling = pushing = False
+        begun = monotonic_ns()
+        end = begun + turn
+        reply = failed = None
+        gathered: list[bytes] = []
+        try:
+            while at < len(given) and not self._tail:
+                if at == look:
+                    # The clock is not asked for each payload: for the more of them at once, the faster the handler is.
+                    now = monotonic_ns()
+                    if now >= end:
+                        break
+                    few = min(2 * few, LOOK) if now - begun < turn // 8 else 1
+                    look += few
+                    begun = now
+                calling = True
+                reply = handler(given[at])
+                calling = False
+                at += 1
+                if reply is None:
+                    continue
+                if type(reply) is not bytes:
+                    break
+                wrapped = wrap_payload(self._kind, reply, last, None)
+                last = wrapped.last
+                gathered += enclose(wrapped, reply)
+                size += len(reply)
+                if size >= GATHER:
+                    pieces, gathered, size = gathered, [], 0
+                    pushing = True
+                    self._push(pieces, True, last, transport.AT_ONCE)
+                    pushing = False
+                reply = None
+        except Exception as error:
+            if pushing:
+                raise
+            if calling:
+                at += 1
+                failed = error
+                reply = None
+        finally:
+            if gathered:
+                self._push([b"".join(gathered)], True, last, transport.AT_ONCE)
+        try:
+            return (at, reply, failed) if at < len(given) or reply is not None or failed is not None else None
+        finally:
+            failed = None  # or its traceback would hold it
 
     def _take_rest(self, source: Iterator[tuple[bytes, Wrapped]], whole: list[Any], at: int) -> None:
         """Put the frames that are left of a list behind the tail: what was pulled is there, or was sent up to `at`."""

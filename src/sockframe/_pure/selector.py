@@ -3,39 +3,53 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any
 
 from .. import errors
-from ..transport import AT_ONCE, is_own_error
+from ..transport import AT_ONCE, FrameKey, is_own_error
 from .connection import Connection
 
 
-def receive_ready(keys: Iterable[Any], results: list[tuple[Any, list[bytes] | Exception]]) -> None:
-    """Receive from each key's connection, without waiting, and append (key, frames) to `results`.
+def receive_ready(events: list[tuple[int, int]], conns: list[Any], data: list[Any], progress: bool,
+                  results: list[tuple[Any, list[bytes] | Exception]],
+                  end: Callable[[Any, Exception], None]) -> list[int]:
+    """Receive from the connections with these events, and append (key, frames) to `results`.
 
-    At most 64 KiB are taken of each connection, so that none starves the others. One that has ended or
-    failed comes as (key, exception), behind its last frames.
+    `events` are those of a poll, (descriptor, what it is ready for); `conns` and `data` have what is registered, by
+    descriptor. At most 64 KiB are taken of each connection, so that none starves the others. `end(conn, error)` is
+    told of one that has ended or failed, behind its last frames. With `progress`, one that brought no frame comes as
+    (key, []). Returns the descriptors of those that have a tail to send, and of what is no connection.
     """
-    for key in keys:
-        conn: Connection = key.conn
-        if conn._shut or conn._reading._is_owned():
-            continue
-        try:
-            turn = conn._enter(conn._reading, AT_ONCE)
+    rest: list[int] = []
+    ready: list[tuple[FrameKey, Connection]] = []
+    for number, _ in events:
+        conn = conns[number] if number < len(conns) else None
+        if conn is None or conn._tail:
+            rest.append(number)
+        else:
+            ready.append((FrameKey(conn, data[number]), conn))
+    for key, conn in ready:
+        before = len(results)
+        if not conn._shut and not conn._reading._is_owned():
             try:
-                arrive(key, conn, results)
-            finally:
-                turn.release()
-        except BlockingIOError:
-            pass
-        except Exception as error:
-            if not is_own_error(error):
-                raise
-            results.append((key, error))
+                turn = conn._enter(conn._reading, AT_ONCE)
+                try:
+                    arrive(key, conn, results)
+                finally:
+                    turn.release()
+            except BlockingIOError:
+                pass
+            except Exception as error:
+                if not is_own_error(error):
+                    raise
+                end(conn, error)
+        if progress and len(results) == before:
+            results.append((key, []))
+    return rest
 
 
-def arrive(key: Any, conn: Connection, results: list[tuple[Any, list[bytes] | Exception]]) -> None:
+def arrive(key: FrameKey, conn: Connection, results: list[tuple[Any, list[bytes] | Exception]]) -> None:
     """Receive and decode for one connection."""
     decoder = conn._decoder
     conn._use(conn._kind)

@@ -65,6 +65,19 @@ class Replies:
             self._frames = iter(frames if self.done else [*self._frames, *frames])
             self.done = False
 
+    def resume(self, frames: list[bytes], given: int, reply: Any, error: Exception | None) -> None:
+        """Go on behind the first of these frames, which the handler was given; the last one's reply is left, or what it
+        raised."""
+        if error is not None:
+            self.fail(error)
+            return
+        self.add(frames[given:])
+        try:
+            if reply is not None:
+                self.put_back(several(reply))
+        except Exception as failed:
+            self.fail(failed)
+
     def put_back(self, replies: Iterator[bytes]) -> None:
         """Take these replies first."""
         self._some = replies if self._some is None else chain(replies, self._some)

@@ -66,6 +66,7 @@ BUFFERS: "dict[str, Callable[[], Any]]" = {
     "3-D of shorts": lambda: memoryview(bytearray(b"abcdefgh")).cast("H", [2, 1, 2]),
     "no bytes": lambda: bytearray(),
     "no bytes in 2-D": lambda: ((ctypes.c_uint8 * 0) * 3)(),
+    "no bytes of every second": lambda: memoryview(bytearray(6))[::2][:0],
     "map": lambda: mmap.mmap(-1, 6),
 }
 

@@ -79,6 +79,34 @@ def test_a_frame_that_was_begun_is_finished_with_the_stream(wing: Any, framing: 
         assert decoder.finish() == [b"xyz", b"v", b"w"]
 
 
+@pytest.mark.parametrize("overlong", ["skip", "truncate"])
+@pytest.mark.parametrize("size", [65537, 90_000, 2 * 65536 - 4, 200_000])
+def test_frames_of_any_size_behind_an_overlong_one(wing: Any, overlong: str, size: int) -> None:
+    """Whatever part of them is looked at along with it, each comes as soon as it is asked for."""
+    framing = LengthPrefix(4, max_length=200_000, overlong=overlong)
+    decoder = wing.Decoder(framing)
+    frames = [b"b" * size, b"c", b"d" * size, b"", b"e" * 3]
+    first = [b"a" * 200_000] if overlong == "truncate" else []
+    decoder.feed((200_001).to_bytes(4, "big") + b"a" * 200_001 + wing.Encoder(framing).encode_many(frames))
+    assert [decoder.next_frame() for _ in (*first, *frames, None)] == [*first, *frames, None]
+    assert (decoder.buffered, decoder.skipped) == (0, overlong == "skip")
+
+
+@pytest.mark.parametrize("overlong", ["skip", "truncate"])
+@pytest.mark.parametrize(("framing", "stream"), [
+    (Lines, b"long line\nab\nc\n"), (lambda **options: Lines("crlf", **options), b"long line\r\nab\r\nc\r\n"),
+    (lambda **options: Delimiter(b"aab", b";", **options), b"long-line;ab;c;"),
+    (lambda **options: LengthPrefix(1, **options), b"\x09long line\2ab\1c")], ids=["any", "crlf", "two", "sized"])
+def test_what_was_begun_and_is_overlong_ends_with_the_stream(wing: Any, framing: Any, stream: bytes,
+                                                           overlong: str) -> None:
+    for at in range(1, len(stream)):
+        decoder = wing.Decoder(framing(max_length=3, overlong=overlong))
+        decoder.feed(stream[:at])
+        frames = [] if (frame := decoder.next_frame()) is None else [frame]
+        decoder.feed(stream[at:])
+        assert frames + decoder.finish() == ([b"lon"] if overlong == "truncate" else []) + [b"ab", b"c"]
+
+
 def test_feeding_and_taking_in_any_order(wing: Any) -> None:
     decoder = wing.Decoder(Lines())
     decoder.feed(b"a\nb\nc")

@@ -8,7 +8,7 @@ from generate import Counted, Parted, outcome
 from scripted import LIMIT
 
 from sockframe.errors import FrameTooLongError, MalformedFrameError
-from sockframe.framings import Frame, Framing, Need, Tagged
+from sockframe.framings import Cobs, Frame, Framing, Need, Slip, Tagged
 
 WAYS = ("decode", "feed", "iterate", "update")
 
@@ -335,6 +335,21 @@ def test_inside_tagged_both_ways(wing: Any) -> None:
     assert encoder.encode(b"\1xy") == b"\1\3\1xy"
     assert encoder.encode(b"[xy") == b"[[xy]"
     assert decoder.decode(b"\1\3\1xy[[xy][]") == [b"\1xy", b"[xy", b""]
+
+
+def test_among_framings_that_stuff(wing: Any) -> None:
+    framing = Tagged({1: Counted(), 3: Cobs(), b"s": Slip()})
+    stream = b"\1\2xy" + b"\3ab\2c\0" + b"s\xdb\xdc\xc0" + b"\1\0" + b"s\xc0"
+    frames = [b"xy", b"ab\0c", b"s\xc0", b"", b"s"]
+    for size in range(1, len(stream) + 1):
+        decoder = wing.Decoder(framing)
+        pieces = [stream[at:at + size] for at in range(0, len(stream), size)]
+        assert [frame for piece in pieces for frame in decoder.decode(piece)] == frames
+        decoder = wing.Decoder(framing)
+        for piece in pieces:
+            decoder.feed(piece)
+        assert decoder.next_frame() == frames[0]
+        assert decoder.finish() == frames[1:]
 
 
 def ways_to_encode(encoder: Any, target: bytearray) -> "tuple[Callable[[], Any], ...]":

@@ -239,6 +239,30 @@ if HERE:
 
         sweep(make, lambda sock: kind(sock, LengthPrefix()), check)
 
+    def test_answers_whose_call_fails() -> None:
+        """The replies that were sent are those to the first payloads, whole; what the caller is told is what it has to
+        go on behind."""
+        def make() -> Any:
+            ours, peer = pair(LengthPrefix())
+            return ours, peer
+
+        def check(made: Any, result: Any) -> None:
+            ours, peer = made
+            with peer:
+                with ours:
+                    if not ours.closed:
+                        ours.send(b"the last")
+                got = rest(peer)
+                sent = got[:-1] if got[-1:] == [b"the last"] else got
+                assert sent == SMALL[:len(sent)]
+                if isinstance(result, tuple):
+                    given, reply, error = result
+                    assert len(sent) == given - (reply is not None or error is not None)
+                elif result is None:
+                    assert sent == SMALL
+
+        sweep(make, lambda made: made[0]._answer(SMALL, bytes, 10**9), check)
+
     @pytest.mark.parametrize("how", ["register", "select", "unregister", "close", "want_write"])
     def test_a_selector_whose_call_fails(how: str) -> None:
         """Its connections keep their frames, and it can go on."""

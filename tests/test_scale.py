@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from scripted import KINDS, LIMIT, Task, noise
+from serving import of_wing
 
 from sockframe import UNLIMITED, LengthPrefix
 
@@ -18,6 +19,9 @@ MiB = 1 << 20
 
 #: Bytes that a connection may take beyond its socket, and what a selector adds: two places in its tables.
 CONNECTION, REGISTERED = 512, 32
+
+#: Bytes of a socket object, and what a connection of a select server may take beyond it.
+SOCKET, SERVED = 104, {"core": 512, "pure": 680}
 
 
 @pytest.fixture
@@ -64,6 +68,37 @@ def test_ten_thousand_idle_connections_and_then_a_frame_of_each(wing: Any, descr
         for pair in pairs:
             for sock in pair:
                 sock.close()
+
+
+def test_ten_thousand_idle_connections_of_a_select_server(wing: Any, descriptors: int) -> None:
+    """P4: each takes little beyond its socket, and each is served."""
+    count = min(10_000, (descriptors - 300) // 2)
+    frame = b"\0\0\0\7a frame"
+    peers = [socket.socket() for _ in range(count)]
+    server = of_wing(wing)(bytes, ("127.0.0.1", 0), LengthPrefix(), mode="select", max_connections=count)
+    with server:
+        task = Task(server.serve_forever)
+        gc.collect()
+        tracemalloc.start()
+        try:
+            begun = tracemalloc.get_traced_memory()[0]
+            for peer in peers:
+                peer.settimeout(LIMIT)
+                peer.connect(server.address)
+            for peer in peers:
+                peer.sendall(frame)
+            for peer in peers:
+                assert peer.recv(100) == frame
+            assert server.connections == count
+            gc.collect()
+            used = (tracemalloc.get_traced_memory()[0] - begun) / count - SOCKET
+            most = SERVED[wing.name]
+            assert used <= most, f"{used} bytes for each of {count} connections"
+        finally:
+            tracemalloc.stop()
+            for peer in peers:
+                peer.close()
+    task.result()
 
 
 @pytest.mark.parametrize("kind", KINDS)

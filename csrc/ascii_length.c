@@ -54,7 +54,7 @@ static int scan_ascii_length(const sf_framing *framing, const uint8_t *data, uin
     int matched = sf_match(scan, SF_SEPARATOR, separator, data, digits, size);
     if (matched < 0)
         return SF_FAULT;
-    if ((width && digits < width) || !digits || (uint64_t)matched < separator->size)
+    if (digits < width || (uint64_t)matched < separator->size)
         return sf_want(scan, missing(framing, digits, value, (uint64_t)matched));
     header = digits + separator->size;
     if (value > framing->max_length)

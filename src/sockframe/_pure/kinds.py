@@ -110,7 +110,6 @@ class Refusal(Exception):
     """A payload that can't be sent: the fault and its numbers."""
 
     def __init__(self, fault: Fault, number: int = 0, limit: int = 0) -> None:
-        super().__init__(fault, number, limit)
         self.fault, self.number, self.limit = fault, number, limit
 
 
@@ -555,7 +554,7 @@ class Varint(Kind):
         """Read a varint: its bytes, 0 where more are needed, or minus those that show the fault; what was
         read so far; the fault."""
         value = 0
-        for i in range(min(self.most, end - at)):
+        for i in range(end - at):  # the last of `most` bytes ends it, or is a fault
             byte = data[at + i]
             if i == 9 and byte > 1:
                 return -i - 1, value, Fault.VARINT_LONG
@@ -659,7 +658,7 @@ class AsciiLength(Kind):
         matched = scan.match(Fault.SEPARATOR, self.separator, data, begin + digits, end, begin)
         if matched < 0:
             return FAULT
-        if (width and digits < width) or not digits or matched < len(self.separator):
+        if digits < width or matched < len(self.separator):
             return scan.want(self.missing(digits, value, matched))
         header = digits + len(self.separator)
         if value > self.limit:

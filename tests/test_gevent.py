@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from scripted import LIMIT
 
 #: What every script below begins with; gevent patches before the package is imported, or afterwards.
@@ -147,4 +148,56 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
         assert "a stream socket is needed" in str(error)
     else:
         raise AssertionError("datagrams are no stream")
+""")
+
+
+def test_greenlets_speak_tls(run: Any, tmp_path: Path) -> None:
+    """O1, N5: a patched `ssl.SSLSocket`, and start_tls() over a patched socket: who waits lets the others run."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    certificate.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    run(f"FOLDER = {str(tmp_path)!r}" + """
+import ssl
+client = ssl.create_default_context(cafile=FOLDER + "/authority.pem")
+server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+server.load_cert_chain(FOLDER + "/server.pem")
+
+def exchange(left, right):
+    waiting = spawn(right.recv, timeout=LIMIT)
+    left.send(b"a frame")  # this greenlet runs, though the other one waits
+    assert waiting.get() == b"a frame"
+    big = bytes(4 << 20)
+    waiting = spawn(left.send, big)
+    assert right.recv(timeout=LIMIT) == big
+    assert waiting.get() is None
+    error = spawn(right.recv, timeout=0.02).get()
+    assert type(error) is TimeoutError, error
+    tasks = [spawn(left.send, b"%d" % number * 300_000, timeout=LIMIT) for number in range(4)]
+    assert sorted(right.recv(timeout=LIMIT) for _ in tasks) == [b"%d" % number * 300_000 for number in range(4)]
+    with FrameSelector() as selector:
+        selector.register(right)
+        waiting = spawn(selector.select, LIMIT)
+        left.send_many([b"one", b"two"])
+        frames = waiting.get()[0][1]
+        while len(frames) < 2:
+            frames += selector.select(LIMIT)[0][1]
+        assert frames == [b"one", b"two"]
+    waiting = spawn(left.recv, timeout=LIMIT)
+    left.close()
+    error = waiting.get()
+    assert isinstance(error, OSError), error
+
+handshake = spawn(right.start_tls, server, server_side=True, timeout=LIMIT)
+left.start_tls(client, server_hostname="localhost", timeout=LIMIT)
+assert handshake.get() == 0
+exchange(left, right)
+right.close()
+
+left, right = socket.socketpair()
+handshake = spawn(server.wrap_socket, right, server_side=True)
+left = FramedSocket(client.wrap_socket(left, server_hostname="localhost"), LengthPrefix())
+right = FramedSocket(handshake.get(), LengthPrefix())
+exchange(left, right)
+right.close()
 """)

@@ -38,6 +38,7 @@ Pair = tuple[Any, Any]
 Maker = Callable[..., Pair]
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 KINDS = ["ssl", "start_tls"]
+VERSIONS = {"": ssl.TLSVersion.MAXIMUM_SUPPORTED, "TLS 1.2": ssl.TLSVersion.TLSv1_2}
 FRAMING = LengthPrefix()
 
 
@@ -54,7 +55,8 @@ def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 @pytest.fixture
 def tls(contexts: Any, wing: Any, request: pytest.FixtureRequest) -> Any:
     """Return what makes a connected pair, client and server, of the kind that the test is run for; both are closed."""
-    kind = getattr(request, "param", "start_tls")
+    kind, _, version = getattr(request, "param", "start_tls").partition(", ")
+    contexts[0].maximum_version = VERSIONS[version]
     made: list[Any] = []
 
     def connected(framing: Any = FRAMING, sockets: Any = None, **how: Any) -> Pair:
@@ -69,14 +71,18 @@ def tls(contexts: Any, wing: Any, request: pytest.FixtureRequest) -> Any:
             pair = wing.FramedSocket(left, framing), wing.FramedSocket(right, framing)
             upgrade(*pair, contexts)
         made.extend(pair)
+        if version:
+            assert (left if kind == "ssl" else pair[0].sock.ssl_object).version() == "TLSv1.2"
         return pair
 
     yield connected
+    contexts[0].maximum_version = VERSIONS[""]
     for conn in made:
         conn.close()
 
 
 both_kinds = pytest.mark.parametrize("tls", KINDS, indirect=True)
+each_version = pytest.mark.parametrize("tls", [*KINDS, *(f"{kind}, TLS 1.2" for kind in KINDS)], indirect=True)
 
 
 def upgrade(client: Any, server: Any, contexts: Any, **how: Any) -> None:
@@ -86,7 +92,7 @@ def upgrade(client: Any, server: Any, contexts: Any, **how: Any) -> None:
     task.result()
 
 
-@both_kinds
+@each_version
 def test_frames_of_all_sizes_pass(tls: Maker) -> None:
     """N5, N6: no ciphertext is taken for frames, and no sendmsg() is called, which an SSLSocket refuses."""
     one, two = tls()
@@ -108,7 +114,7 @@ def test_frames_of_all_sizes_pass(tls: Maker) -> None:
             one.sock.sendmsg([b"x"])
 
 
-@both_kinds
+@each_version
 def test_deadlines_keep_what_is_here(tls: Maker) -> None:
     """N4: what TLS raises where it would have to wait is a BlockingIOError."""
     one, two = tls()
@@ -174,7 +180,7 @@ def test_a_full_socket_finishes_the_frame_it_has_begun(tls: Maker, timeout: floa
 
 # ---- what select() can't see, and what to wait for ----
 
-@both_kinds
+@each_version
 def test_what_select_can_not_see_is_pending(tls: Maker, wing: Any) -> None:
     """N1, N2: select() says idle, pending() knows better, and a receive that does not wait takes all."""
     one, two = tls()
@@ -676,7 +682,7 @@ def end_raggedly(conn: Any) -> None:
     socket.socket.shutdown(sock, socket.SHUT_WR)
 
 
-@both_kinds
+@each_version
 @pytest.mark.parametrize("how", ["close_notify", "ragged", "ragged, and told"])
 def test_an_end_is_told_by_its_place(tls: Maker, how: str) -> None:
     """E8, N7: TLS ends with or without saying so (close_notify); what counts is whether a frame is cut."""
@@ -700,7 +706,7 @@ def test_an_end_is_told_by_its_place(tls: Maker, how: str) -> None:
             task.result().close()
 
 
-@both_kinds
+@each_version
 @pytest.mark.parametrize("framing", [UntilClose(), Delimiter(b"\n", tail="deliver")], ids=repr)
 def test_a_frame_that_only_the_end_makes_needs_its_word(tls: Maker, framing: Any) -> None:
     """E8, N7: who cuts the connection must not make a frame of what came so far."""
@@ -728,7 +734,7 @@ def test_a_frame_that_only_the_end_makes_needs_its_word(tls: Maker, framing: Any
             task.result().close()
 
 
-@both_kinds
+@each_version
 def test_a_broken_record_is_final_and_never_an_end(tls: Maker) -> None:
     """N7: what OpenSSL says afterwards is that the stream has ended, which it has not."""
     for how in ("recv", "recv_many"):
@@ -753,6 +759,7 @@ def test_a_broken_record_is_final_and_never_an_end(tls: Maker) -> None:
             one.recv()
 
 
+@pytest.mark.parametrize("tls", ["start_tls", "start_tls, TLS 1.2"], indirect=True)
 def test_one_half_can_be_closed(tls: Maker) -> None:
     """E9, N7: also while what the peer has sent is not received yet."""
     one, two = tls()
@@ -785,7 +792,7 @@ def test_an_ssl_socket_is_not_shut_down_into_the_clear(tls: Maker) -> None:
         two.recv()
 
 
-@both_kinds
+@each_version
 def test_close_wakes_a_call_that_waits(tls: Maker) -> None:
     _, two = tls()
     two.settimeout(None)

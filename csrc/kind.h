@@ -128,7 +128,7 @@ static inline uint64_t sf_leading(int fill, const uint8_t *data, uint64_t resume
         else
             high = middle;
     }
-    while (low >= resume && low < size && data[low] == fill)
+    while (low < size && data[low] == fill)
         low++;
     return low;
 }

@@ -70,22 +70,25 @@ def test_need_is_the_least_that_is_missing(wing: Any, framing: Framing, held: by
     HeaderBlock(), Slip()], ids=repr)
 def test_a_frame_that_was_begun_is_finished_with_the_stream(wing: Any, framing: Framing) -> None:
     encoder = wing.Encoder(framing)
-    stream = encoder.encode_many([b"xyz", b"v", b"w"])
+    frames = [b"xyz", b"v" if isinstance(framing, Slip) else b"", b"w"]
+    stream = encoder.encode_many(frames)
     for at in range(1, len(encoder.encode(b"xyz"))):
         decoder = wing.Decoder(framing)
         decoder.feed(stream[:at])
         assert decoder.next_frame() is None
         decoder.feed(stream[at:])
-        assert decoder.finish() == [b"xyz", b"v", b"w"]
+        assert decoder.finish() == frames
 
 
 @pytest.mark.parametrize("overlong", ["skip", "truncate"])
 @pytest.mark.parametrize("size", [65537, 90_000, 2 * 65536 - 4, 200_000])
-def test_frames_of_any_size_behind_an_overlong_one(wing: Any, overlong: str, size: int) -> None:
+@pytest.mark.parametrize("behind", [[], [b"c", b"d" * 90_000, b"", b"e" * 3]], ids=["alone", "many"])
+def test_frames_of_any_size_behind_an_overlong_one(wing: Any, overlong: str, size: int,
+                                                   behind: "list[bytes]") -> None:
     """Whatever part of them is looked at along with it, each comes as soon as it is asked for."""
     framing = LengthPrefix(4, max_length=200_000, overlong=overlong)
     decoder = wing.Decoder(framing)
-    frames = [b"b" * size, b"c", b"d" * size, b"", b"e" * 3]
+    frames = [b"b" * size, *behind]
     first = [b"a" * 200_000] if overlong == "truncate" else []
     decoder.feed((200_001).to_bytes(4, "big") + b"a" * 200_001 + wing.Encoder(framing).encode_many(frames))
     assert [decoder.next_frame() for _ in (*first, *frames, None)] == [*first, *frames, None]
@@ -241,6 +244,39 @@ def test_bytes_for_another_owner(wing: Any) -> None:
     skipping.decode(b"\x09abc")
     assert skipping.take_buffered() == b""
     assert skipping.decode(b"\1d") == [b"d"]
+
+
+@pytest.mark.parametrize(("framing", "stream", "frames"), [
+    (Lines(), b"\nab\n", [b"", b"ab"]), (Lines("crlf"), b"\r\nab\r\n", [b"", b"ab"]),
+    (LengthPrefix(1), b"\0\1a", [b"", b"a"]), (Slip(), b"a\xc0b\xc0", [b"a", b"b"]),
+    (HeaderBlock("n", separator=b"\n"), b"n:0\nn:1\na", [b"", b"a"]),
+], ids=repr)
+def test_what_was_taken_is_forgotten(wing: Any, framing: Framing, stream: bytes, frames: "list[bytes]") -> None:
+    """Of the frame that had begun, and was searched, nothing is known any more."""
+    decoder = wing.Decoder(framing)
+    decoder.feed(b"\x09abcdefg")
+    assert decoder.next_frame() is None
+    assert decoder.take_buffered() == b"\x09abcdefg"
+    assert decoder.decode(stream) == frames
+    assert decoder.position == 8 + len(stream)
+
+
+def test_what_is_left_after_the_end(wing: Any) -> None:
+    """The frame that was cut off is held still, to be taken; nothing but no bytes may follow."""
+    decoder = wing.Decoder(Lines())
+    decoder.feed(b"a\nbc")
+    assert decoder.finish() == [b"a"]
+    assert (decoder.buffered, decoder.position, decoder.need) == (2, 2, 0)
+    assert outcome(decoder.finish)[1] is errors.IncompleteFrameError
+    assert decoder.take_buffered() == b"bc"
+    assert decoder.position == 4
+    ended = wing.Decoder(Lines())
+    assert ended.finish() == []
+    ended.feed(b"")
+    assert ended.decode(b"") == []
+    for call in (lambda: ended.feed(b"x"), lambda: ended.decode(b"x"), ended.get_buffer):
+        assert outcome(call) == ("raises", ValueError, "the stream has ended: finish() was called", {})
+    assert ended.next_frame() is None
 
 
 # ---- framings that are shared ----

@@ -249,3 +249,33 @@ def test_connect_refused_leaves_nothing_open(tmp_path: Path) -> None:
 
 def test_what_is_exported_is_of_the_wing_in_use() -> None:
     assert FramedSocket.__mro__[2].__module__ == f"sockframe._{sockframe.wing}.connection"
+
+
+class Closing(socket.socket):
+    """A socket that is closed only when nothing is raised any more."""
+
+    raises: list[BaseException]
+
+    def close(self) -> None:
+        if self.raises:
+            raise self.raises.pop(0)
+        super().close()
+
+
+@pytest.mark.parametrize(("error", "closed"), [(OSError(5, "Input/output error"), True), (KeyboardInterrupt(), False),
+                                               (MemoryError(), False)], ids=repr)
+def test_what_closing_raises(wing: Any, error: BaseException, closed: bool) -> None:
+    """An error of the descriptor's is reported once; what interrupted the call leaves all to be done again."""
+    left, right = socket.socketpair()
+    with right, Closing(fileno=left.detach()) as sock:
+        sock.raises = [error]
+        conn = wing.FramedSocket(sock, LengthPrefix(1))
+        with pytest.raises(type(error)):
+            conn.close()
+        assert conn.closed is closed
+        if not closed:
+            conn.send(b"a", timeout=LIMIT)
+            assert right.recv(10) == b"\1a"
+        conn.close()
+        assert conn.closed
+        assert (sock.fileno() == -1) is not closed

@@ -1,5 +1,6 @@
 """Framings of a user's own: how often they are asked, what they may answer, and what becomes of what they raise."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ from generate import Counted, Parted, outcome
 from scripted import LIMIT
 
 from sockframe.errors import FrameTooLongError, MalformedFrameError
-from sockframe.framings import Cobs, Frame, Framing, Need, Slip, Tagged
+from sockframe.framings import UNLIMITED, Cobs, Frame, Framing, Lines, Need, Slip, Tagged
 
 WAYS = ("decode", "feed", "iterate", "update")
 
@@ -212,6 +213,19 @@ def test_an_impossible_answer_is_named_and_changes_nothing(wing: Any, answer: An
     assert decoder.decode(b"b\0") == [b"a", b"bb", b""]
 
 
+@pytest.mark.parametrize(("answer", "need"), [(Need(sys.maxsize), sys.maxsize), (Frame(sys.maxsize), sys.maxsize - 1)])
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_largest_possible_answer(wing: Any, answer: Any, need: int, inside: bool) -> None:
+    """It is waited for, and nothing is set aside."""
+    own = asked(lambda view: answer, max_length=UNLIMITED)
+    decoder = wing.Decoder(Tagged({}, default=own, max_length=UNLIMITED) if inside else own)
+    decoder.feed(b"a")
+    assert decoder.next_frame() is None
+    assert (decoder.need, decoder.buffered) == (need, 1)
+    assert decoder.decode(b"b") == []
+    assert len(own.seen) <= 3
+
+
 # ---- what they raise ----
 
 @pytest.mark.parametrize("way", WAYS)
@@ -238,6 +252,19 @@ def test_a_malformed_frame_is_final(wing: Any, way: str, inside: bool) -> None:
         assert outcome(call) == expected
     assert (decoder.position, decoder.buffered, decoder.need) == (6, 0, 0)
     assert len(own.seen) <= calls + (way != "decode")
+
+
+def test_a_malformed_frame_that_another_framing_reads(wing: Any) -> None:
+    """What the first one raised while the need was asked for is not the fault of the other."""
+    def answer(view: memoryview) -> Frame:
+        raise MalformedFrameError("mine")
+    decoder = wing.Decoder(asked(answer))
+    decoder.feed(b"\nab")
+    assert decoder.need == 0
+    decoder.framing = Lines("crlf")
+    found = outcome(decoder.next_frame)
+    assert found[:2] == ("raises", MalformedFrameError)
+    assert (found[2], found[3]) == outcome(wing.Decoder(Lines("crlf")).decode, b"\nab")[2:]
 
 
 def test_what_the_end_of_the_stream_shows_to_be_malformed(wing: Any) -> None:
@@ -335,6 +362,10 @@ def test_inside_tagged_both_ways(wing: Any) -> None:
     assert encoder.encode(b"\1xy") == b"\1\3\1xy"
     assert encoder.encode(b"[xy") == b"[[xy]"
     assert decoder.decode(b"\1\3\1xy[[xy][]") == [b"\1xy", b"[xy", b""]
+    for frame in (b"", b"no tag of its own", b"?\1"):
+        losing = wing.Encoder(Tagged({1: asked(lambda view, frame=frame: frame)}))
+        with pytest.raises(ValueError, match=r"^payload does not begin with a listed tag$"):
+            losing.encode(b"\1xy")
 
 
 def test_among_framings_that_stuff(wing: Any) -> None:

@@ -4,6 +4,7 @@
 """
 
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -97,3 +98,31 @@ def test_a_connection_that_can_not_keep_its_tail_is_closed(name: str, send: Any)
         assert left.closed
         with pytest.raises(IncompleteFrameError):
             right.recv(timeout=LIMIT)
+
+
+# ---- forks ----
+
+def test_of_two_threads_behind_a_fork_one_looks_after_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that waited for the other finds it done, and the other's call at work."""
+    module = sys.modules["sockframe._pure.connection"]
+    left, right = load_wing("pure").pair(LengthPrefix())
+
+    class Waiting:
+        """The lock, which another thread has until it is in its call."""
+
+        def __enter__(self) -> None:
+            monkeypatch.setattr(module, "_forking", threading.Lock())
+            assert not left.closed
+            left._receiving = True
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    with left, right:
+        monkeypatch.setattr(module, "_forks", module._forks + 1)  # type: ignore[attr-defined]
+        monkeypatch.setattr(module, "_forking", Waiting())
+        assert not left.closed
+        assert left._receiving
+        left._receiving = False
+        left.send(b"a")
+        assert right.recv(timeout=LIMIT) == b"a"

@@ -858,7 +858,7 @@ class Stuffed(Kind):
                 low = middle + 1
             else:
                 high = middle
-        while begin + searched <= low < end and data[low] == self.end:
+        while low < end and data[low] == self.end:
             low += 1
         return low - begin
 

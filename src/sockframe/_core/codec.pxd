@@ -153,7 +153,7 @@ cdef bytes new_bytes(const uint8_t *data, Py_ssize_t size)
 cdef bytes payload_of(sf_scan *scan, const uint8_t *data)
 cdef Plan plan_of(object framing)
 cdef int hold(object value, Py_buffer *view, str what, bint writable) except -1
-cdef int wrap_payload(Plan plan, Py_buffer *view, sf_wrapped *wrapped, bint last, object index) except -1
+cdef int wrap_payload(Plan plan, Py_buffer *view, sf_wrapped *wrapped, bint last, Py_ssize_t index) except -1
 cdef void release(Py_buffer *view, sf_wrapped *wrapped) noexcept
 cdef Py_ssize_t frame_size(sf_wrapped *wrapped) noexcept
 cdef Py_ssize_t place_frame(uint8_t *target, sf_wrapped *wrapped) noexcept

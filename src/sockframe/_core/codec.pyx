@@ -27,6 +27,18 @@ cdef extern from "Python.h":
     void Py_XDECREF(PyObject *value)
     bytes bytes_of "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size)
 
+cdef extern from *:
+    """
+    /* What is needed of a view of bytes: they don't change, and the caller holds them. */
+    static void view_bytes(PyObject *value, Py_buffer *view)
+    {
+        view->buf = PyBytes_AS_STRING(value);
+        view->len = PyBytes_GET_SIZE(value);
+        view->obj = NULL;
+    }
+    """
+    void view_bytes(object value, Py_buffer *view)
+
 cdef enum:
     SIGNAL_FRAMES = 4096  # frames between two looks for a signal
 
@@ -36,11 +48,14 @@ cdef uint8_t NOTHING  # where the bytes of an empty store are
 # ---- arguments ----
 
 cdef int hold(object value, Py_buffer *view, str what, bint writable) except -1:
-    """Hold the bytes of an argument in `view` until PyBuffer_Release."""
+    """Hold the bytes of an argument in `view` until PyBuffer_Release; a bytes object is held by the caller."""
+    if not writable and PyBytes_CheckExact(value):
+        view_bytes(value, view)
+        return 0
     if not PyObject_CheckBuffer(value):
         raise errors.not_bytes_error(what, value)
     PyObject_GetBuffer(value, view, PyBUF_FULL_RO)
-    if not PyBytes_CheckExact(value) and not PyBuffer_IsContiguous(view, b'C'):
+    if not PyBuffer_IsContiguous(view, b'C'):
         PyBuffer_Release(view)
         raise errors.not_contiguous_error(what)
     if writable and view.readonly:
@@ -189,18 +204,19 @@ own_kind.frames = NULL
 
 # ---- payload to frame ----
 
-cdef int ask_to_wrap(Plan plan, Py_buffer *view, sf_wrapped *wrapped, object index) except -2:
+cdef int ask_to_wrap(Plan plan, Py_buffer *view, sf_wrapped *wrapped, Py_ssize_t index) except -2:
     """Let a framing of the user's wrap a payload; the `ValueError` of one among several names its place."""
     try:
         return sf_wrap_frame(&plan.c, <const uint8_t *>view.buf, view.len, wrapped)
     except ValueError as error:
-        if index is None or type(error) is not ValueError:
+        if index < 0 or type(error) is not ValueError:
             raise
         raise errors.own_wrap_error(error, index) from error
 
 
-cdef int wrap_payload(Plan plan, Py_buffer *view, sf_wrapped *wrapped, bint last, object index) except -1:
-    """Make what goes around a payload, or raise that it can't be sent; `release` ends its use."""
+cdef int wrap_payload(Plan plan, Py_buffer *view, sf_wrapped *wrapped, bint last, Py_ssize_t index) except -1:
+    """Make what goes around a payload, or raise that it can't be sent; `release` ends its use. `index` is its
+    place among others, or -1."""
     cdef bytes body
     cdef int status
     if plan.own:
@@ -208,9 +224,9 @@ cdef int wrap_payload(Plan plan, Py_buffer *view, sf_wrapped *wrapped, bint last
     else:
         status = sf_wrap_frame(&plan.c, <const uint8_t *>view.buf, view.len, wrapped)
     if status < 0:
-        raise errors.wrap_error(wrapped.fault, wrapped.number, wrapped.limit, index)
+        raise errors.wrap_error(wrapped.fault, wrapped.number, wrapped.limit, None if index < 0 else index)
     if last:
-        raise errors.wrap_error(SF_WRAP_LAST, 0, 0, index)
+        raise errors.wrap_error(SF_WRAP_LAST, 0, 0, None if index < 0 else index)
     if wrapped.by != NULL:
         body = new_bytes(NULL, wrapped.body_size)
         sf_stuff(wrapped, <const uint8_t *>view.buf, view.len, <uint8_t *>PyBytes_AS_STRING(body))
@@ -270,7 +286,7 @@ cdef class Encoder:
         wrapped.object = NULL
         hold(payload, &view, "payload", False)
         try:
-            wrap_payload(self.plan, &view, &wrapped, False, None)
+            wrap_payload(self.plan, &view, &wrapped, False, -1)
             return join_frame(&wrapped)
         finally:
             release(&view, &wrapped)
@@ -326,7 +342,7 @@ cdef class Encoder:
                 raise errors.offset_error(where, target.len)
             hold(payload, &view, "payload", False)
             try:
-                wrap_payload(self.plan, &view, &wrapped, False, None)
+                wrap_payload(self.plan, &view, &wrapped, False, -1)
                 needed = frame_size(&wrapped)
                 if needed > target.len - where:
                     raise errors.too_small_error(needed, target.len - where)

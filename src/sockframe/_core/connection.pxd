@@ -83,7 +83,7 @@ cdef class Connection:
     cdef int send_frame(self, Py_buffer *view, int64_t deadline) except -1
     cdef int check_payloads(self, tuple payloads) except -1
     cdef int send_frames(self, object source, tuple whole, int64_t deadline) except -1
-    cdef Py_ssize_t send_batch(self, object source, Py_ssize_t at, uint8_t *buffer, bint taken,
-                               int64_t deadline) except -1
+    cdef int send_batch(self, object source, tuple whole, Py_ssize_t *pulled, uint8_t *buffer, bint taken,
+                        int64_t deadline) except -1
     cdef tuple send_answers(self, tuple given, object handler, int64_t turn)
-    cdef int take_rest(self, object source, tuple whole, Py_ssize_t at) except -1
+    cdef int take_rest(self, tuple whole, Py_ssize_t at) except -1

@@ -268,7 +268,7 @@ cdef class Connection:
             if isinstance(payloads, (list, tuple)):
                 payloads = tuple(payloads)
                 self.check_payloads(payloads)
-                self.send_frames(iter(payloads), payloads, deadline)
+                self.send_frames(None, payloads, deadline)
             else:
                 self.send_frames(iter(payloads), None, deadline)
         finally:
@@ -749,7 +749,9 @@ cdef class Connection:
         cdef sf_scan scan
         cdef Py_ssize_t here, size, room
         cdef uint64_t held = decoder.end - decoder.begin
-        if held > 2 * RECEIVE or decoder.whole < held + LARGE or not self.known(&scan) or not self.straight(&scan, LARGE):
+        if held > 2 * RECEIVE or decoder.whole < held + LARGE or not self.known(&scan):
+            return False
+        if not self.straight(&scan, LARGE):
             return False
         here = decoder.end - decoder.begin - <Py_ssize_t>scan.start
         size = scan.stop - scan.start
@@ -885,7 +887,7 @@ cdef class Connection:
         cdef iovec pieces[3]
         wrapped.object = NULL
         try:
-            wrap_payload(self.plan, view, &wrapped, self.last, None)
+            wrap_payload(self.plan, view, &wrapped, self.last, -1)
             self.send_tail(deadline)
             if frame_size(&wrapped) <= SINGLE:
                 pieces[0].iov_base = small
@@ -917,9 +919,9 @@ cdef class Connection:
         return 0
 
     cdef int send_frames(self, object source, tuple whole, int64_t deadline) except -1:
-        """Send the frames of an iterator's payloads; of a `whole` tuple, once a byte was sent, all are taken."""
+        """Send the frames of an iterator's payloads, or of a `whole` tuple: after the first byte all is taken."""
         cdef uint8_t *buffer
-        cdef Py_ssize_t at = 0, count
+        cdef Py_ssize_t at = 0, pulled = 0
         cdef bint begun = False
         self.send_tail(deadline)
         buffer = <uint8_t *>PyMem_Malloc(GATHER + SMALL)
@@ -929,44 +931,49 @@ cdef class Connection:
             while whole is None or at < len(whole):
                 self.send_tail(deadline)
                 PyErr_CheckSignals()
-                count = self.send_batch(source, at, buffer, whole is None or begun, deadline)
-                if not count:
+                self.send_batch(source, whole, &pulled, buffer, whole is None or begun, deadline)
+                if pulled == at:
                     return 0
-                at += count
+                at = pulled
                 begun = True
                 if whole is not None and self.tail is not None:
-                    self.take_rest(source, whole, at)
+                    self.take_rest(whole, at)
                     return 0
             return 0
         except BaseException:
             if whole is not None and (begun or self.tail is not None) and not self.shut:
-                self.take_rest(source, whole, at)
+                self.take_rest(whole, at if self.tail is None else pulled)
             raise
         finally:
             PyMem_Free(buffer)
 
-    cdef Py_ssize_t send_batch(self, object source, Py_ssize_t at, uint8_t *buffer, bint taken,
-                               int64_t deadline) except -1:
-        """Send one batch: small frames gathered in `buffer`, up to a large one; return how many there were."""
+    cdef int send_batch(self, object source, tuple whole, Py_ssize_t *pulled, uint8_t *buffer, bint taken,
+                        int64_t deadline) except -1:
+        """Send one batch: small frames gathered in `buffer`, up to a large one; `pulled` counts all that there were."""
         cdef sf_wrapped wrapped
         cdef iovec pieces[4]
         cdef Py_buffer view
-        cdef Py_ssize_t gathered = 0, frames = 0
+        cdef Py_ssize_t gathered = 0, first = pulled[0]
         cdef bint last = self.last
-        cdef object item, broken = None
-        while gathered < GATHER and frames < BATCH:
-            try:
-                item = next(source, END)  # cheaper than StopIteration
-            except BaseException as error:
-                broken = error
-                break
-            if item is END:
-                break
+        cdef object item, end = END, broken = None
+        while gathered < GATHER and pulled[0] - first < BATCH:
+            if whole is not None:
+                if pulled[0] == len(whole):
+                    break
+                item = whole[pulled[0]]
+            else:
+                try:
+                    item = next(source, end)  # cheaper than StopIteration
+                except BaseException as error:
+                    broken = error
+                    break
+                if item is end:
+                    break
             wrapped.object = NULL
             hold(item, &view, "payload", False)
             try:
-                wrap_payload(self.plan, &view, &wrapped, last, at + frames)
-                frames += 1
+                wrap_payload(self.plan, &view, &wrapped, last, pulled[0])
+                pulled[0] += 1
                 last = wrapped.last
                 if frame_size(&wrapped) <= SMALL:
                     gathered += place_frame(buffer + gathered, &wrapped)
@@ -975,16 +982,16 @@ cdef class Connection:
                 pieces[0].iov_base = buffer
                 pieces[0].iov_len = gathered
                 self.push(pieces, 4, taken, last, deadline)
-                return frames
+                return 0
             finally:
                 release(&view, &wrapped)
-        if frames:
+        if pulled[0] != first:
             pieces[0].iov_base = buffer
             pieces[0].iov_len = gathered
             self.push(pieces, 1, taken, last, deadline)
         if broken is not None:
             raise broken
-        return frames
+        return 0
 
     cdef tuple send_answers(self, tuple given, object handler, int64_t turn):
         """Do what _answer() says."""
@@ -1019,7 +1026,7 @@ cdef class Connection:
                     break
                 view.buf = PyBytes_AS_STRING(reply)
                 view.len = PyBytes_GET_SIZE(reply)
-                wrap_payload(self.plan, &view, &wrapped, last, None)
+                wrap_payload(self.plan, &view, &wrapped, last, -1)
                 last = wrapped.last
                 pushing = True
                 if frame_size(&wrapped) <= SMALL:
@@ -1058,22 +1065,19 @@ cdef class Connection:
             return at, reply, failed
         return None
 
-    cdef int take_rest(self, object source, tuple whole, Py_ssize_t at) except -1:
-        """Put the frames that are left of a list behind the tail: what was pulled is there, or was sent up to `at`."""
+    cdef int take_rest(self, tuple whole, Py_ssize_t at) except -1:
+        """Put the frames of a list that are left, from `at` on, behind the tail."""
         cdef sf_wrapped wrapped
         cdef Py_buffer view
-        cdef list parts = None
+        cdef list parts = []
         try:
             if self.tail is not None:
-                parts = [self.tail[self.tail_at:]]
-            else:
-                parts = []
-                source = whole[at:]
-            for item in source:
+                parts.append(self.tail[self.tail_at:])
+            for item in whole[at:]:
                 wrapped.object = NULL
                 hold(item, &view, "payload", False)
                 try:
-                    wrap_payload(self.plan, &view, &wrapped, self.last, None)
+                    wrap_payload(self.plan, &view, &wrapped, self.last, -1)
                     parts.append(join_frame(&wrapped))
                     self.last = wrapped.last
                 finally:

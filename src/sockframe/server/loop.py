@@ -112,7 +112,7 @@ class SelectLoop:
                 continue
             try:
                 rest = client._answer(got, handler, turn)
-            except (FramingError, OSError) as error:
+            except Exception as error:  # whatever it is (no memory), it is of this one
                 self.fail(client, error)
                 continue
             if rest is not None:

@@ -74,7 +74,7 @@ class Interrupt:
 
 
 @pytest.mark.parametrize("way", ["profile", "trace"])
-@pytest.mark.parametrize("how", ["recv", "recv_into", "recv_many"])
+@pytest.mark.parametrize("how", ["recv", "recv_into", "recv_many", "recv_batch"])
 def test_an_exception_at_any_place_in_a_receive_loses_nothing(wing: Any, how: str, way: str) -> None:
     """Law 4, S2: also between the system call and the store."""
     stream = b"\0\0\0\3one\0\0\0\3two\0\0\0\5three"

@@ -96,6 +96,8 @@ def result(call: Callable[[], Any], how: Any = None, step: int = 0) -> Any:
         return MemoryError
     if error is not None:
         return type(error), str(error), vars(error)
+    if type(value).__name__ == "FrameBatch":
+        return value.tolist()
     return len(value) if isinstance(value, memoryview) else value
 
 
@@ -165,6 +167,9 @@ def test_a_decoder_whose_call_fails(wing: Any, framing: Framing, held: bytes, da
         return decoder
 
     assert sweep(wing, holding(), lambda decoder: decoder.decode(data), state)
+    assert sweep(wing, holding(), lambda decoder: decoder.decode_batch(data), state)
+    assert sweep(wing, holding(), lambda decoder: decoder.decode_batch(bytearray(data)), state)
+    assert sweep(wing, holding(data), lambda decoder: decoder.next_batch(), state)
     sweep(wing, holding(), lambda decoder: decoder.feed(data), state)
     sweep(wing, holding(data), lambda decoder: decoder.next_frame(), state)
     sweep(wing, holding(data), lambda decoder: decoder.need, state)
@@ -186,7 +191,8 @@ def test_growth_that_fails(wing: Any, size: int) -> None:
         return decoder
     rest = b"x" * size + b"\0\0\0\1y"
     for call in (lambda decoder: decoder.feed(rest), lambda decoder: decoder.decode(rest),
-                 lambda decoder: decoder.decode(rest[:-7]), lambda decoder: decoder.get_buffer(size)):
+                 lambda decoder: decoder.decode(rest[:-7]), lambda decoder: decoder.decode_batch(rest),
+                 lambda decoder: decoder.decode_batch(rest[:-7]), lambda decoder: decoder.get_buffer(size)):
         assert sweep(wing, make, call, lambda decoder: (state(decoder), result(decoder.next_frame)))
 
 

@@ -78,7 +78,7 @@ def test_keepalive_ends_a_receive_from_a_dead_peer(run: Any) -> None:
     run("""
 conn.keepalive(1, 1, 2, user_timeout=2)
 loopback(0)
-for receive in (conn.recv, conn.recv_many, lambda **how: conn.recv_into(bytearray(9), **how)):
+for receive in (conn.recv, conn.recv_many, conn.recv_batch, lambda **how: conn.recv_into(bytearray(9), **how)):
     fails(lambda error: isinstance(error, TimeoutError) and str(error) == "timed out", receive, timeout=0.01)
 fails(is_dead, conn.recv, timeout=LIMIT)
 for timeout in (None, 0):  # the kernel tells it once; then, as of every socket that has failed, the stream has ended

@@ -43,7 +43,8 @@ def test_a_deadline_is_never_early(wing: Any, kind: str) -> None:
     left, right = KINDS[kind]()
     with right, wing.FramedSocket(left, LengthPrefix()) as conn:
         for timeout in (0.001, 0.0301, 0.0109, 1e-9):
-            for call in (conn.recv, conn.recv_many, lambda conn=conn, **how: conn.recv_into(bytearray(3), **how)):
+            for call in (conn.recv, conn.recv_many, conn.recv_batch,
+                         lambda conn=conn, **how: conn.recv_into(bytearray(3), **how)):
                 begun = time.monotonic_ns()
                 with pytest.raises(TimeoutError):
                     call(timeout=timeout)
@@ -61,8 +62,8 @@ def test_what_a_timeout_may_be(wing: Any) -> None:
     """M2."""
     left, right = wing.pair(LengthPrefix())
     with left, right:
-        calls = [left.recv, left.recv_many, lambda **how: left.recv_into(bytearray(3), **how), left.flush,
-                 lambda **how: left.send(b"x", **how), lambda **how: left.send_many([b"x"], **how)]
+        calls = [left.recv, left.recv_many, left.recv_batch, lambda **how: left.recv_into(bytearray(3), **how),
+                 left.flush, lambda **how: left.send(b"x", **how), lambda **how: left.send_many([b"x"], **how)]
         for bad in (-1, -0.001, float("nan"), float("inf"), float("-inf")):
             for call in calls:
                 with pytest.raises(ValueError, match=r"^timeout must be None, or seconds from 0 on, not "):
@@ -107,7 +108,8 @@ def test_the_argument_goes_before_the_sockets_timeout(wing: Any) -> None:
         left.send(b"x")
         assert task.result() == b"x"
         right.setblocking(False)
-        for call in (right.recv, right.recv_many, lambda: next(right), lambda: right.recv_into(bytearray(1))):
+        for call in (right.recv, right.recv_many, right.recv_batch, lambda: next(right),
+                     lambda: right.recv_into(bytearray(1))):
             with pytest.raises(BlockingIOError, match="no whole frame has arrived"):
                 call()
         right.setblocking(True)

@@ -100,8 +100,8 @@ direction = {direction!r}
 big = bytes(8 << 20)
 if direction == "receive":
     task = Task(left.recv, timeout=LIMIT)
-    calls = [left.recv, left.recv_many, lambda: left.recv_into(bytearray(9)), lambda: next(left), left.detach,
-             lambda: left.recv(timeout=0)]
+    calls = [left.recv, left.recv_many, left.recv_batch, lambda: left.recv_into(bytearray(9)), lambda: next(left),
+             left.detach, lambda: left.recv(timeout=0)]
 else:
     task = Task(left.send, big, timeout=LIMIT)
     calls = [lambda: left.send(b"x"), lambda: left.send_many([b"x"]), left.flush, left.detach,

@@ -159,7 +159,7 @@ def receive_in_pieces(wing: Any, how: str, sock: Any, conn: Any, total: int) -> 
     payload = memoryview(noise(total))
     target = bytearray(total) if how == "recv_into" else bytearray()
     calls = {"recv": lambda: conn.recv(timeout=0), "recv_many": lambda: conn.recv_many(timeout=0),
-             "recv_into": lambda: conn.recv_into(target, timeout=0)}
+             "recv_batch": lambda: conn.recv_batch(timeout=0), "recv_into": lambda: conn.recv_into(target, timeout=0)}
     sock.send(struct.pack("!I", total))
     at = 0
     tracemalloc.start()
@@ -180,13 +180,13 @@ def receive_in_pieces(wing: Any, how: str, sock: Any, conn: Any, total: int) -> 
     sock.setblocking(True)
     task = Task(sock.sendall, payload[at:])
     conn.settimeout(LIMIT)
-    result = {"recv": conn.recv, "recv_many": lambda: conn.recv_many()[0],
+    result = {"recv": conn.recv, "recv_many": lambda: conn.recv_many()[0], "recv_batch": lambda: conn.recv_batch()[0],
               "recv_into": lambda: bytes(target[:conn.recv_into(target)])}[how]()
     assert result == payload
     task.result()
 
 
-@pytest.mark.parametrize("how", ["recv", "recv_into", "recv_many"])
+@pytest.mark.parametrize("how", ["recv", "recv_into", "recv_many", "recv_batch"])
 def test_memory_follows_what_arrived(wing: Any, how: str) -> None:
     left, right = socket.socketpair()
     left.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 400_000)
@@ -194,7 +194,7 @@ def test_memory_follows_what_arrived(wing: Any, how: str) -> None:
         receive_in_pieces(wing, how, left, conn, 8 << 20)
 
 
-@pytest.mark.parametrize("how", ["recv", "recv_into", "recv_many"])
+@pytest.mark.parametrize("how", ["recv", "recv_into", "recv_many", "recv_batch"])
 def test_many_claims_of_eight_mebibytes_hold_little(wing: Any, how: str) -> None:
     pairs = []
     target = bytearray(8 << 20)

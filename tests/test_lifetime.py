@@ -26,9 +26,9 @@ def refused(conn: Any) -> None:
     assert conn.closed
     assert "closed" in repr(conn)
     assert conn.fileno() == -1
-    for call in (conn.recv, conn.recv_many, lambda: conn.recv_into(bytearray(1)), lambda: conn.send(b""),
-                 lambda: conn.send_many([]), conn.flush, conn.detach, conn.gettimeout, conn.getpeername,
-                 conn.getsockname, lambda: conn.settimeout(1), lambda: conn.setblocking(True),
+    for call in (conn.recv, conn.recv_many, conn.recv_batch, lambda: conn.recv_into(bytearray(1)),
+                 lambda: conn.send(b""), lambda: conn.send_many([]), conn.flush, conn.detach, conn.gettimeout,
+                 conn.getpeername, conn.getsockname, lambda: conn.settimeout(1), lambda: conn.setblocking(True),
                  lambda: conn.shutdown(socket.SHUT_RD), lambda: next(conn), lambda: list(conn),
                  lambda: setattr(conn, "framing", Lines())):
         with pytest.raises(OSError, match="Bad file descriptor") as caught:

@@ -107,7 +107,7 @@ def test_the_pure_wing_searches_no_byte_twice(wings: "list[Any]", monkeypatch: p
     assert Watched.searched <= (64 + 2) * 3 * size
 
 
-@pytest.mark.parametrize("way", ["decode", "feed", "update"])
+@pytest.mark.parametrize("way", ["decode", "feed", "update", "batch"])
 def test_growth_takes_few_copies(wing: Any, way: str) -> None:
     """G5, H2: 1 byte at a time, the store moves to a larger block as often as the size doubles."""
     for framing in (LengthPrefix(8, **FREE), Lines(**FREE)):
@@ -121,6 +121,8 @@ def test_growth_takes_few_copies(wing: Any, way: str) -> None:
             for _ in range(8192):
                 if way == "decode":
                     decoder.decode(piece)
+                elif way == "batch":
+                    decoder.decode_batch(piece)
                 elif way == "feed":
                     decoder.feed(piece)
                     decoder.next_frame()

@@ -68,9 +68,11 @@ def traced() -> Iterator[None]:
 
 
 def give(decoder: Any, way: str, data: bytes) -> "list[bytes]":
-    """Give bytes in one of three ways, and take the frames."""
+    """Give bytes in one of four ways, and take the frames."""
     if way == "decode":
         return decoder.decode(data)
+    if way == "batch":
+        return decoder.decode_batch(data).tolist()
     if way == "feed":
         decoder.feed(data)
         return list(decoder)
@@ -86,7 +88,7 @@ def give(decoder: Any, way: str, data: bytes) -> "list[bytes]":
     return frames
 
 
-WAYS = pytest.mark.parametrize("way", ["decode", "feed", "update"])
+WAYS = pytest.mark.parametrize("way", ["decode", "feed", "update", "batch"])
 
 #: Framings without a limit, each with how a frame of 1 GiB begins.
 HUGE: "list[tuple[Framing, bytes]]" = [

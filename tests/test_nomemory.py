@@ -67,6 +67,7 @@ RECEIVE: dict[str, Callable[[Any], Any]] = {
     "recv(framing)": lambda conn: conn.recv(conn.framing),
     "recv_many": lambda conn: conn.recv_many(),
     "recv_many(2)": lambda conn: conn.recv_many(2),
+    "recv_batch": lambda conn: conn.recv_batch().tolist(),
     "next": lambda conn: next(conn),
 }
 SEND: dict[str, Callable[[Any, list[bytes]], Any]] = {

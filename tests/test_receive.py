@@ -108,6 +108,7 @@ WAYS: dict[str, Callable[[Any], list[bytes]]] = {
     "recv_into": into,
     "recv_many": lambda conn: conn.recv_many(),
     "recv_many(2)": lambda conn: conn.recv_many(2),
+    "recv_batch": lambda conn: conn.recv_batch().tolist(),
     "iterate": step,
 }
 
@@ -163,7 +164,8 @@ def too_small(conn: Any) -> list[bytes]:
     return into(conn, 0)
 
 
-MIXED = [WAYS["recv"], too_small, into, WAYS["recv_many(2)"], too_small, WAYS["recv_many"], step]
+MIXED = [WAYS["recv"], too_small, into, WAYS["recv_many(2)"], too_small, WAYS["recv_many"], WAYS["recv_batch"],
+         step]
 
 
 @pytest.mark.parametrize("error", [BlockingIOError(), TimeoutError(), Interrupted(), ConnectionResetError()])

@@ -134,13 +134,14 @@ def test_every_call_of_a_busy_decoder_is_refused(wing: Any, source: Any) -> None
     decoder = wing.Decoder(framing)
     hook.arm(lambda: decoder.decode(b"x"), lambda: decoder.feed(b"x"), decoder.next_frame, lambda: next(decoder),
              decoder.get_buffer, lambda: decoder.buffer_updated(0), decoder.finish, decoder.take_buffered,
-             lambda: decoder.need, lambda: set_framing(decoder), lambda: (decoder.skipped, decoder.framing))
+             lambda: decoder.decode_batch(b"x"), decoder.next_batch, lambda: decoder.need,
+             lambda: set_framing(decoder), lambda: (decoder.skipped, decoder.framing))
     before = signal.signal(signal.SIGUSR1, lambda *_: hook.act())
     try:
         frames = decoder.decode(data)
     finally:
         signal.signal(signal.SIGUSR1, before)
-    assert hook.results == [BUSY] * 10 + [("gives", tuple, (0, framing))]
+    assert hook.results == [BUSY] * 12 + [("gives", tuple, (0, framing))]
     assert [frame[:2] for frame in frames] == [b"aa", b"bb"]
     assert (decoder.buffered, decoder.framing is framing) == (0, True)
     assert decoder.finish() == []
@@ -148,7 +149,8 @@ def test_every_call_of_a_busy_decoder_is_refused(wing: Any, source: Any) -> None
 
 @pytest.mark.parametrize("call", [
     lambda decoder: decoder.next_frame(), lambda decoder: next(decoder), lambda decoder: decoder.finish()[0],
-    lambda decoder: decoder.decode(b"bb")[0], lambda decoder: b"aa"[:decoder.need + 2]])
+    lambda decoder: decoder.decode(b"bb")[0], lambda decoder: decoder.decode_batch(b"bb")[0],
+    lambda decoder: decoder.next_batch()[0], lambda decoder: b"aa"[:decoder.need + 2]])
 def test_every_call_makes_a_decoder_busy(wing: Any, call: Any) -> None:
     hook = Hook()
     decoder = wing.Decoder(by_measure(hook)[0])
@@ -226,7 +228,7 @@ CONNECTION_BUSY = ("raises", RuntimeError, "FramedSocket is already at work in t
 RECEIVING: "list[Callable[[Any], Any]]" = [
     lambda conn: conn.recv(timeout=0), lambda conn: conn.recv(Lines(), timeout=0),
     lambda conn: conn.recv_into(bytearray(9), timeout=0), lambda conn: conn.recv_many(timeout=0),
-    lambda conn: next(conn), lambda conn: conn.detach()]
+    lambda conn: next(conn), lambda conn: conn.recv_batch(timeout=0), lambda conn: conn.detach()]
 SENDING: "list[Callable[[Any], Any]]" = [
     lambda conn: conn.send(b"x", timeout=0), lambda conn: conn.send_many([b"x"], timeout=0),
     lambda conn: conn.send_many(iter([b"x"]), timeout=0), lambda conn: conn.flush(timeout=0),
@@ -237,7 +239,8 @@ NEITHER: "list[Callable[[Any], Any]]" = [
 
 
 @pytest.mark.parametrize(("call", "expected"), [
-    (RECEIVING[0], b"aa"), (RECEIVING[2], 2), (RECEIVING[3], [b"aa", b"bb"]), (RECEIVING[4], b"aa")])
+    (RECEIVING[0], b"aa"), (RECEIVING[2], 2), (RECEIVING[3], [b"aa", b"bb"]), (RECEIVING[4], b"aa"),
+    (lambda conn: conn.recv_batch().tolist(), [b"aa", b"bb"])])
 def test_every_receive_makes_a_connection_busy(wing: Any, call: Any, expected: Any) -> None:
     """Every other one is refused, from a framing's measure; what is sent meanwhile goes its way."""
     hook = Hook()
@@ -283,7 +286,8 @@ def test_every_send_makes_a_connection_busy(wing: Any, call: Any, wraps: bool) -
 @pytest.mark.parametrize(("framing", "data"), [
     (LengthPrefix(1), bytes(1 << 24)), (LengthPrefix(1, max_length=0, overlong="skip"), b"\1x" * (1 << 24)),
     (Lines("lf", max_length=2, overlong="skip"), b"abc\n" * (1 << 22))], ids=["frames", "skipped", "lines"])
-def test_a_signal_interrupts_a_flood_of_frames(wing: Any, framing: Framing, data: bytes) -> None:
+@pytest.mark.parametrize("way", ["decode", "decode_batch"])
+def test_a_signal_interrupts_a_flood_of_frames(wing: Any, framing: Framing, data: bytes, way: str) -> None:
     """F2, law 4: its handler runs among the frames, finds the decoder busy, and where it raises, nothing was taken."""
     decoder = wing.Decoder(framing)
     seen: list[Any] = []
@@ -296,7 +300,7 @@ def test_a_signal_interrupts_a_flood_of_frames(wing: Any, framing: Framing, data
         for _ in range(100):  # until it came in the middle
             try:
                 signal.setitimer(signal.ITIMER_REAL, 0.005)
-                decoder.decode(data)
+                getattr(decoder, way)(data)
             except KeyboardInterrupt:
                 assert (decoder.position, decoder.buffered, decoder.skipped) == (0, 0, 0)
             if BUSY in seen:
@@ -333,7 +337,8 @@ def test_half_made_objects_crash_nothing(wing: Any) -> None:
                 for name in dir(kind):
                     if not name.startswith("__"):
                         outcome(getattr, value, name)
-                for call in ("decode", "feed", "encode", "get_buffer", "finish", "next_frame", "take_buffered"):
+                for call in ("decode", "decode_batch", "next_batch", "feed", "encode", "get_buffer", "finish",
+                             "next_frame", "take_buffered"):
                     outcome(lambda value=value, call=call: getattr(value, call)(b"x"))
                     outcome(lambda value=value, call=call: getattr(value, call)())
                 outcome(value.__init__, Lines())

@@ -109,7 +109,7 @@ def test_the_deadline_is_kept_through_signals(wing: Any, kind: str) -> None:
 
 
 @pytest.mark.parametrize("timeout", [None, LIMIT])
-@pytest.mark.parametrize("how", ["recv", "recv_into", "recv_many"])
+@pytest.mark.parametrize("how", ["recv", "recv_into", "recv_many", "recv_batch"])
 def test_a_handler_that_raises_in_any_part_of_a_frame_loses_nothing(wing: Any, timeout: Any, how: str) -> None:
     """S2."""
     def fail() -> None:
@@ -119,6 +119,7 @@ def test_a_handler_that_raises_in_any_part_of_a_frame_loses_nothing(wing: Any, t
     stream = len(payload).to_bytes(4, "big") + payload + b"\0\0\0\1x"
     target = bytearray(200_000)
     calls = {"recv": lambda: conn.recv(timeout=timeout), "recv_many": lambda: conn.recv_many(timeout=timeout),
+             "recv_batch": lambda: conn.recv_batch(timeout=timeout).tolist(),
              "recv_into": lambda: conn.recv_into(target, timeout=timeout)}
     left, right = socket.socketpair()
     left.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
@@ -194,7 +195,7 @@ class Storm:
 
 @pytest.mark.parametrize("kind", ["pair", "own"])
 @pytest.mark.parametrize("timeout", [None, LIMIT])
-@pytest.mark.parametrize("how", ["recv", "recv_into", "recv_many"])
+@pytest.mark.parametrize("how", ["recv", "recv_into", "recv_many", "recv_batch"])
 def test_a_signal_that_raises_before_every_byte_loses_nothing(wing: Any, kind: str, timeout: Any, how: str) -> None:
     """S2: of the header as of the payload."""
     storm, target = Storm(), bytearray(5)
@@ -210,11 +211,12 @@ def test_a_signal_that_raises_before_every_byte_loses_nothing(wing: Any, kind: s
 
     with left, wing.FramedSocket(right, LengthPrefix()) as conn, watched(left), handler(storm.fail):
         call = {"recv": conn.recv, "recv_many": conn.recv_many,
+                "recv_batch": lambda **how: conn.recv_batch(**how).tolist(),
                 "recv_into": lambda **how: conn.recv_into(target, **how)}
         task = Task(send)
         got = storm.main(lambda: call[how](timeout=timeout), lambda: call[how](timeout=timeout))
         task.result()
-        assert got == {"recv": b"hello", "recv_into": 5, "recv_many": [b"hello"]}[how]
+        assert got == {"recv": b"hello", "recv_into": 5}.get(how, [b"hello"])
         assert target == (b"hello" if how == "recv_into" else bytes(5))
 
 
@@ -266,8 +268,8 @@ def test_a_handler_that_calls_back_is_refused(wing: Any, kind: str) -> None:
     caught: list[str] = []
 
     def call_back() -> None:
-        for call in (right.recv, right.recv_many, lambda: right.recv_into(bytearray(9)), lambda: next(right),
-                     right.detach):
+        for call in (right.recv, right.recv_many, right.recv_batch, lambda: right.recv_into(bytearray(9)),
+                     lambda: next(right), right.detach):
             with pytest.raises(RuntimeError) as error:
                 call()
             caught.append(str(error.value))
@@ -278,7 +280,7 @@ def test_a_handler_that_calls_back_is_refused(wing: Any, kind: str) -> None:
         task = interrupt()
         assert right.recv() == b"an end to it"
         task.result()
-        assert caught == ["FramedSocket is already at work in this call"] * 5
+        assert caught == ["FramedSocket is already at work in this call"] * 6
         assert left.recv(timeout=LIMIT) == b"from the handler"
 
 

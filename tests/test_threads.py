@@ -25,6 +25,8 @@ def received(conn: Any, how: str) -> list[bytes]:
         while True:
             if how == "recv_many":
                 frames += conn.recv_many(3, timeout=LIMIT)
+            elif how == "recv_batch":
+                frames += conn.recv_batch(timeout=LIMIT).tolist()
             elif how == "recv_into":
                 size = conn.recv_into(buffer, timeout=LIMIT)
                 frames.append(bytes(buffer[:size]))
@@ -59,7 +61,7 @@ def test_threads_that_receive_share_the_frames(wing: Any) -> None:
     left, right = wing.pair(LengthPrefix())
     with left, right:
         payloads = [noise(size, number) for number, size in enumerate([10, 70_000, 300, 200_000, 1] * 20)]
-        tasks = [Task(received, right, how) for how in ("recv", "recv_many", "recv_into", "recv")]
+        tasks = [Task(received, right, how) for how in ("recv", "recv_many", "recv_into", "recv_batch")]
         left.send_many(payloads, timeout=LIMIT)
         left.shutdown(socket.SHUT_WR)
         assert sorted(chain(*(task.result() for task in tasks))) == sorted(payloads)

@@ -80,17 +80,20 @@ def some_call(chance: random.Random, large: bool) -> tuple[str, list[Any], dict[
     """Return a method's name and its arguments."""
     how: dict[str, Any] = {"timeout": 0} if chance.random() < 0.2 else {}
     other = chance.choice([FixedLength(3), Lines(), LengthPrefix(1), chance.choice(FRAMINGS)])
-    name = chance.choice(["recv", "recv", "recv_into", "recv_into", "recv_many", "next", "send", "send", "send_many",
-                          "send_iterator", "flush", "framing", "unsent", "closed", "detach", "close", "gettimeout"])
+    name = chance.choice(["recv", "recv", "recv_into", "recv_into", "recv_many", "recv_batch", "next", "send",
+                          "send", "send_many", "send_iterator", "flush", "framing", "unsent", "closed", "detach",
+                          "close", "gettimeout"])
     if name in ("detach", "close", "framing") and chance.random() < 0.8:
         name = "recv"
     if name == "recv":
         return name, [other] if chance.random() < 0.1 else [], how
     if name == "recv_into":
         return name, [chance.choice([0, 1, 9, 100, 100_000]), *([other] if chance.random() < 0.1 else [])], how
-    if name == "recv_many":
-        # How many of them are here is a wing's own affair, where large frames are received straight into place.
-        return name, [1 if large else chance.choice([1, 2, 5, 1024, 0])], how
+    # How many of them are here is a wing's own affair, where large frames are received straight into place.
+    if name == "recv_batch" and not large:
+        return name, [], how
+    if name in ("recv_many", "recv_batch"):
+        return "recv_many", [1 if large else chance.choice([1, 2, 5, 1024, 0])], how
     if name == "send":
         return name, [some_payload(chance, large)], how
     if name in ("send_many", "send_iterator"):
@@ -114,6 +117,8 @@ def call(conn: Any, name: str, arguments: list[Any], how: dict[str, Any]) -> Any
     if name == "send_iterator":
         return conn.send_many(iter(arguments[0]), **how)
     answer = getattr(conn, name)(*arguments, **how)
+    if name == "recv_batch":
+        return answer.tolist()
     # How far ahead of the frames it receives is a wing's own affair.
     return answer[1] + answer[0].stream[answer[0].at:] if name == "detach" else answer
 

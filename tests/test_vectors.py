@@ -111,7 +111,58 @@ def by_feed_first(decoder: Any, pieces: "list[bytes]") -> Result:
     return by_iteration(decoder, [b""])
 
 
-WAYS = (by_decode, by_iteration, by_next_frame, by_buffer, by_feed_first)
+def payloads_of(batch: Any) -> "list[bytes]":
+    """The payloads of a batch, which are the same by every way that it gives them."""
+    payloads = batch.tolist()
+    buffer, spans = bytes(batch.buffer), batch.spans.tolist()
+    assert (len(batch), batch.join()) == (len(payloads), b"".join(payloads))
+    assert [buffer[start:stop] for start, stop in spans] == payloads
+    assert [*map(bytes, batch)] == payloads
+    return payloads
+
+
+def by_decode_batch(decoder: Any, pieces: "list[bytes]") -> Result:
+    """Read by decode_batch(), every other piece from memory that then changes."""
+    batches = []
+    frames: list[bytes] = []
+    error = None
+    try:
+        for number, piece in enumerate([*pieces, b""]):
+            data = bytearray(piece) if number & 1 else piece
+            batches.append(decoder.decode_batch(data))
+            if number & 1:
+                data[:] = bytes(len(data))
+    except FramingError as caught:
+        error = caught
+    for batch in batches:  # which the decoder has gone on from
+        frames += payloads_of(batch)
+    return decoder, frames, error
+
+
+def by_next_batch(decoder: Any, pieces: "list[bytes]") -> Result:
+    """Read by feed(), or get_buffer() and buffer_updated(), and next_batch()."""
+    batches = []
+    frames: list[bytes] = []
+    error = None
+    try:
+        for number, piece in enumerate([*pieces, b""]):
+            if number & 1:
+                with decoder.get_buffer(len(piece)) as room:
+                    size = min(len(room), len(piece))
+                    room[:size] = piece[:size]
+                decoder.buffer_updated(size)
+                piece = piece[size:]
+            if number or piece:
+                decoder.feed(piece)
+            batches.append(decoder.next_batch())
+    except FramingError as caught:
+        error = caught
+    for batch in batches:
+        frames += payloads_of(batch)
+    return decoder, frames, error
+
+
+WAYS = (by_decode, by_iteration, by_next_frame, by_buffer, by_feed_first, by_decode_batch, by_next_batch)
 
 
 # ---- what must come ----
@@ -142,7 +193,7 @@ def check_final(decoder: Any, error: FramingError) -> None:
     calls: list[Callable[[], Any]] = [
         lambda: decoder.decode(b"abc"), lambda: decoder.decode(b""), lambda: decoder.feed(b"abc"),
         decoder.next_frame, lambda: next(decoder), decoder.get_buffer, lambda: decoder.buffer_updated(0),
-        decoder.finish, decoder.take_buffered]
+        lambda: decoder.decode_batch(b"abc"), decoder.next_batch, decoder.finish, decoder.take_buffered]
     for call in calls:
         with pytest.raises(FramingError) as again:
             call()
@@ -291,7 +342,8 @@ def test_cut_in_two_anywhere(wing: Any, block: Block, stream: Stream) -> None:
         way = WAYS[number % len(WAYS)] if len(stream.data) > 40 else by_decode
         check(way(wing.Decoder(block.framing), pieces(stream.data, [cut])), stream)
         if way is by_decode:
-            check(by_next_frame(wing.Decoder(block.framing), pieces(stream.data, [cut])), stream)
+            for way in (by_next_frame, (by_decode_batch, by_next_batch)[number % 2]):
+                check(way(wing.Decoder(block.framing), pieces(stream.data, [cut])), stream)
 
 
 @pytest.mark.parametrize(("block", "stream"), STREAMS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import protocols
-from ._wing import Decoder, Encoder, why_not_core, wing
+from ._wing import Decoder, Encoder, FrameBatch, why_not_core, wing
 from .errors import (
     BufferTooSmallError,
     EndOfStream,
@@ -46,6 +46,7 @@ __all__ = [
     "EndOfStream",
     "FixedLength",
     "Frame",
+    "FrameBatch",
     "FrameKey",
     "FrameSelector",
     "FrameTooLongError",

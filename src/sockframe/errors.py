@@ -262,6 +262,21 @@ def no_copy_error(value: object) -> TypeError:
     return TypeError(f"{type(value).__name__} can't be pickled or copied: it belongs to one stream")
 
 
+def no_batch_error() -> TypeError:
+    """Make the error of a batch that was to be made by hand."""
+    return TypeError("a FrameBatch comes from decode_batch(), next_batch() or recv_batch()")
+
+
+def no_pickle_error(value: object) -> TypeError:
+    """Make the error of pickling or copying a batch."""
+    return TypeError(f"{type(value).__name__} can't be pickled or copied: take its tolist()")
+
+
+def arrow_size_error(size: int) -> ValueError:
+    """Make the error of a payload that Arrow's views can't tell the size of."""
+    return ValueError(f"a payload of {size} bytes is too long for Arrow's binary_view: it takes at most 2147483647")
+
+
 def closed_error() -> OSError:
     """Make the error of a call on a closed connection."""
     return OSError(errno.EBADF, os.strerror(errno.EBADF))

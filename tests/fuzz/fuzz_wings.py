@@ -53,6 +53,15 @@ def put(decoder: Any, hint: int, data: bytes) -> Any:
     return len(room), decoder.buffer_updated(size)
 
 
+def payloads_of(batch: Any) -> "list[bytes]":
+    """What is in a batch, by each of its ways."""
+    payloads, buffer = batch.tolist(), bytes(batch.buffer)
+    for number, (start, stop) in enumerate(batch.spans.tolist()):
+        assert buffer[start:stop] == payloads[number] == batch[number]
+    assert len(batch) == len(payloads) and batch.join() == b"".join(payloads)
+    return payloads
+
+
 def lend_and(decoder: Any, call: "Callable[[Any], Any]") -> Any:
     """Ask for a buffer, and do something else than to use it."""
     room = decoder.get_buffer(7)
@@ -126,6 +135,11 @@ def take_step(source: Input, framings: "list[Framing]") -> Any:
     if number == 21:
         data = source.piece(size) * 200
         return f"decode({data!r})", lambda _, decoder: decoder.decode(data)
+    if number in (22, 23):
+        data = disguise(source.piece(size), form)
+        return f"decode_batch({data!r})", lambda _, decoder: payloads_of(decoder.decode_batch(data))
+    if number == 24:
+        return "next_batch()", lambda _, decoder: payloads_of(decoder.next_batch())
     return "need", lambda _, decoder: decoder.need
 
 
@@ -181,6 +195,17 @@ class Reader:
         """By decode(), which may find all."""
         self.run(lambda: self.decoder.decode(data))
 
+    def batch(self, data: bytes) -> None:
+        """By decode_batch(), likewise."""
+        self.run(lambda: payloads_of(self.decoder.decode_batch(data)))
+
+    def feed_batch(self, data: bytes) -> None:
+        """By feed() and next_batch()."""
+        def bring() -> "list[bytes]":
+            self.decoder.feed(data)
+            return payloads_of(self.decoder.next_batch())
+        self.run(bring)
+
     def feed(self, data: bytes) -> None:
         """By feed(), and one by one."""
         if self.fault is None:
@@ -209,7 +234,8 @@ class Reader:
         for chunk in chunks:
             bring(chunk)
         if self.fault is None:
-            self.run(self.each if bring != self.decode else lambda: self.decoder.decode(b""))
+            ahead = bring in (self.decode, self.batch, self.feed_batch)
+            self.run(lambda: self.decoder.decode(b"") if ahead else self.each())
         before = self.seen()
         for _ in range(2):
             self.run(self.decoder.finish)
@@ -233,7 +259,7 @@ def check_cuts(source: Input, wings: "list[Any]") -> None:
     chunks.append(stream[at:])
     single = [stream[i:i + 1] for i in range(len(stream))] if len(stream) < 64 else chunks
     framings = [framing for framing, _ in turns]
-    ways = ("decode", "feed", "update") if len(turns) == 1 else ("feed", "update")
+    ways = ("decode", "batch", "feed_batch", "feed", "update") if len(turns) == 1 else ("feed", "update")
     first = None
     for wing in wings:
         for way in ways:

@@ -2,6 +2,8 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from .batch cimport FrameBatch, sf_span
+
 
 cdef extern from "sockframe.h":
     enum:
@@ -21,9 +23,6 @@ cdef extern from "sockframe.h":
     ctypedef struct sf_text:
         const uint8_t *data
         uint64_t size
-
-    ctypedef struct sf_span:
-        uint64_t start, stop
 
     ctypedef struct sf_kind
 
@@ -123,9 +122,11 @@ cdef class Decoder:
     cdef int look(self, sf_scan *scan) except -2
     cdef int record(self, sf_scan *scan, const uint8_t *data, Py_ssize_t size, uint64_t position) except -1
     cdef int begin_long(self, sf_scan *scan, const uint8_t *data) except -1
-    cdef int pass_long(self, const uint8_t *data, Py_ssize_t size, bint ended, list out, sf_scan *scan) except -2
-    cdef int harvest(self, const uint8_t *data, Py_ssize_t size, Py_ssize_t limit, uint64_t room, list out,
+    cdef int pass_long(self, const uint8_t *data, Py_ssize_t size, bint ended, object out, sf_scan *scan) except -2
+    cdef int harvest(self, const uint8_t *data, Py_ssize_t size, Py_ssize_t limit, uint64_t room, object out,
                      Py_ssize_t *used, sf_scan *scan) except -2
+    cdef Py_ssize_t place_whole(self, FrameBatch batch, const uint8_t *data, Py_ssize_t size,
+                                Py_ssize_t limit) except -1
     cdef Py_ssize_t take_whole(self, list out, const uint8_t *data, Py_ssize_t size, Py_ssize_t limit) except -1
     cdef const uint8_t *start(self) noexcept
     cdef int make_room(self, Py_ssize_t extra, Py_ssize_t size) except -1
@@ -137,6 +138,9 @@ cdef class Decoder:
     cdef int append(self, const uint8_t *data, Py_ssize_t size) except -1
     cdef bytes take(self)
     cdef list take_many(self, Py_ssize_t limit, uint64_t room)
+    cdef FrameBatch take_batch(self, uint64_t room, Py_ssize_t kept)
+    cdef object view_of(self, Py_ssize_t size)
+    cdef FrameBatch batch_bytes(self, bytes data)
     cdef list decode_bytes(self, const uint8_t *data, Py_ssize_t size)
     cdef list close(self, bint cut=*)
     cdef int last(self, const uint8_t *data, Py_ssize_t size, list out, sf_scan *scan) except -2

@@ -9,10 +9,13 @@ from cpython.buffer cimport (PyBUF_FULL_RO, PyBuffer_FillInfo, PyBuffer_IsContig
                              PyObject_CheckBuffer, PyObject_GetBuffer)
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.list cimport PyList_GET_SIZE
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
 from libc.stdint cimport UINT64_MAX
 from libc.string cimport memcpy, memmove
+
+from .batch cimport FrameBatch, new_batch, sf_span
 
 from .. import errors
 from ..errors import CONTEXT
@@ -77,6 +80,32 @@ cdef bytes payload_of(sf_scan *scan, const uint8_t *data):
     payload = new_bytes(NULL, scan.plain)
     sf_unstuff(scan, data, <uint8_t *>PyBytes_AS_STRING(payload))
     return payload
+
+
+cdef Py_ssize_t count_of(object out) noexcept:
+    """Return the number of frames in what `deliver` fills."""
+    return (<FrameBatch>out).found if type(out) is FrameBatch else PyList_GET_SIZE(out)
+
+
+cdef int deliver(object out, sf_scan *scan, const uint8_t *data) except -1:
+    """Add the payload of the frame at `data` to a list of bytes, or to a batch."""
+    if type(out) is not FrameBatch:
+        (<list>out).append(payload_of(scan, data))
+    elif scan.by == NULL:
+        (<FrameBatch>out).add(data + scan.start, scan.stop - scan.start)
+    else:
+        sf_unstuff(scan, data, (<FrameBatch>out).make(scan.plain))
+    return 0
+
+
+cdef int deliver_bytes(object out, bytes payload) except -1:
+    """Add a payload that lies nowhere else."""
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
+    if type(out) is not FrameBatch:
+        (<list>out).append(payload)
+    else:
+        memcpy((<FrameBatch>out).make(size), PyBytes_AS_STRING(payload), size)
+    return 0
 
 
 # ---- framings, compiled ----
@@ -487,6 +516,34 @@ cdef class Decoder:
         finally:
             self.busy = False
 
+    def decode_batch(self, data):
+        """Feed `data` and return every frame that is now whole, as a `FrameBatch`.
+
+        In the core the payloads of bytes that come while nothing is held stay where they are.
+        """
+        cdef Py_buffer view
+        cdef Py_ssize_t held
+        self.enter()
+        try:
+            hold(data, &view, "data", False)
+            try:
+                self.check()
+                if self.ended and view.len:
+                    raise errors.ended_error()
+                self.lent = 0
+                held = self.end - self.begin
+                if held:
+                    # An unfinished frame grows where it lies, and the others behind it.
+                    self.append(<const uint8_t *>view.buf, view.len)
+                    return self.take_batch(UINT64_MAX, held)
+                if not PyBytes_CheckExact(data):
+                    data = new_bytes(<const uint8_t *>view.buf, view.len)
+                return self.batch_bytes(data)
+            finally:
+                PyBuffer_Release(&view)
+        finally:
+            self.busy = False
+
     def feed(self, data):
         """Take `data`, for next_frame() or iteration."""
         cdef Py_buffer view
@@ -510,6 +567,15 @@ cdef class Decoder:
         try:
             self.check()
             return self.take()
+        finally:
+            self.busy = False
+
+    def next_batch(self):
+        """Return all frames that are whole, as a `FrameBatch`: an empty one until more bytes come."""
+        self.enter()
+        try:
+            self.check()
+            return self.take_batch(UINT64_MAX, self.end - self.begin)
         finally:
             self.busy = False
 
@@ -683,7 +749,7 @@ cdef class Decoder:
         self.long = new_long(scan, self.plan, b"", payload)
         return 0
 
-    cdef int pass_long(self, const uint8_t *data, Py_ssize_t size, bint ended, list out, sf_scan *scan) except -2:
+    cdef int pass_long(self, const uint8_t *data, Py_ssize_t size, bint ended, object out, sf_scan *scan) except -2:
         """Pass over more of an overlong frame: scan.size bytes are done with."""
         cdef Long long = self.long
         cdef bytes head
@@ -698,7 +764,7 @@ cdef class Decoder:
             head += new_bytes(data, min(scan.size, CONTEXT - len(head)))
         if status == SF_FRAME:
             if long.payload is not None:
-                out.append(long.payload)
+                deliver_bytes(out, long.payload)
             else:
                 self.passed_over += 1
             self.long = None
@@ -706,16 +772,19 @@ cdef class Decoder:
         self.long = new_long(scan, long.plan, head, long.payload)
         return status
 
-    cdef int harvest(self, const uint8_t *data, Py_ssize_t size, Py_ssize_t limit, uint64_t room, list out,
+    cdef int harvest(self, const uint8_t *data, Py_ssize_t size, Py_ssize_t limit, uint64_t room, object out,
                      Py_ssize_t *used, sf_scan *scan) except -2:
-        """Append the payloads of the frames from `data` on, at most `limit` or about `room` bytes of them;
+        """Add the payloads of the frames from `data` on, at most `limit` or about `room` bytes of them;
         `used` bytes are done with. What is known of the first frame, and of the one that is not whole
         at last, is in the decoder."""
         cdef Py_ssize_t at = 0, count = 0
         cdef int status = SF_FRAME
         if self.plan.c.kind.frames != NULL and self.long is None and not self.least and <uint64_t>size <= room:
-            at = self.take_whole(out, data, size, limit - len(out))
-        while len(out) < limit and <uint64_t>at < room:
+            if type(out) is FrameBatch:
+                at = self.place_whole(out, data, size, limit - count_of(out))
+            else:
+                at = self.take_whole(out, data, size, limit - count_of(out))
+        while count_of(out) < limit and <uint64_t>at < room:
             count += 1
             if not count & (SIGNAL_FRAMES - 1):
                 PyErr_CheckSignals()
@@ -737,7 +806,7 @@ cdef class Decoder:
             scan.resume = self.resume
             status = self.run(data + at, size - at, scan)
             if status == SF_FRAME:
-                out.append(payload_of(scan, data + at))
+                deliver(out, scan, data + at)
                 at += scan.size
                 self.resume = self.least = self.whole = 0
             elif status == SF_LONG:
@@ -766,6 +835,25 @@ cdef class Decoder:
             rounds += 1
             if not rounds & 63:
                 PyErr_CheckSignals()
+        return taken
+
+    cdef Py_ssize_t place_whole(self, FrameBatch batch, const uint8_t *data, Py_ssize_t size,
+                                Py_ssize_t limit) except -1:
+        """Note where the payloads of the whole, good frames from `data` on lie; return the bytes that they take."""
+        cdef Py_ssize_t taken = 0, most, found
+        cdef uint64_t used
+        while limit:
+            if batch.found == batch.room:
+                batch.grow(batch.found * (size - taken) // taken if taken else 0)
+            most = min(limit, batch.room - batch.found, <Py_ssize_t>SIGNAL_FRAMES)
+            found = self.plan.c.kind.frames(&self.plan.c, data + taken, size - taken, batch.place + batch.found, most,
+                                            &used)
+            batch.move(found, data + taken)
+            taken += used
+            limit -= found
+            if found < most:
+                break
+            PyErr_CheckSignals()
         return taken
 
     cdef int make_room(self, Py_ssize_t extra, Py_ssize_t size) except -1:
@@ -912,6 +1000,69 @@ cdef class Decoder:
         if status == SF_NEED or self.begin == self.end:
             self.tidy()
         return out
+
+    cdef FrameBatch take_batch(self, uint64_t room, Py_ssize_t kept):
+        """Take the frames that are whole, or about `room` bytes of them, off what is held, as a batch; where that
+        fails, the first `kept` bytes are still held."""
+        cdef FrameBatch batch
+        cdef sf_scan scan
+        cdef Py_ssize_t used, held = self.end - self.begin
+        cdef int status
+        cdef Long long = self.long
+        cdef uint64_t resume = self.resume, least = self.least, whole = self.whole, passed_over = self.passed_over
+        try:
+            batch = new_batch(self.start())
+            status = self.harvest(self.start(), held, PY_SSIZE_T_MAX, room, batch, &used, &scan)
+            batch.settle(self.view_of(used if batch.found else 0))
+            if status == SF_FAULT:
+                self.record(&scan, self.start() + used, held - used, self.at + used)
+        except BaseException:
+            self.restore(kept, long, resume, least, whole, passed_over)
+            raise
+        if status == SF_FAULT:
+            if not batch.found:
+                self.check()
+            return batch
+        self.begin += used
+        self.at += used
+        if status == SF_NEED or self.begin == self.end:
+            self.tidy()
+        return batch
+
+    cdef object view_of(self, Py_ssize_t size):
+        """Return a view of the first `size` bytes held, that stays good: of the block, unless they are few of it."""
+        if not size or size < self.block.size // 4:
+            return memoryview(new_bytes(self.start(), size))
+        self.block.offset = self.begin
+        return memoryview(self.block)[:size].toreadonly()
+
+    cdef FrameBatch batch_bytes(self, bytes data):
+        """Find all frames in `data`, as a batch that keeps it; nothing is held."""
+        cdef FrameBatch batch
+        cdef sf_scan scan
+        cdef const uint8_t *start = <const uint8_t *>PyBytes_AS_STRING(data)
+        cdef Py_ssize_t used, size = PyBytes_GET_SIZE(data)
+        cdef int status
+        cdef Long long = self.long
+        cdef uint64_t resume = self.resume, least = self.least, whole = self.whole, passed_over = self.passed_over
+        try:
+            self.source = memoryview(data)
+            batch = new_batch(start)
+            status = self.harvest(start, size, PY_SSIZE_T_MAX, UINT64_MAX, batch, &used, &scan)
+            batch.settle(self.source if batch.found else memoryview(b""))
+            if status == SF_FAULT:
+                self.record(&scan, start + used, size - used, self.at + used)
+            else:
+                self.keep(start + used, size - used)
+                self.at += used
+        except BaseException:
+            self.restore(0, long, resume, least, whole, passed_over)
+            raise
+        finally:
+            self.source = None
+        if status == SF_FAULT and not batch.found:
+            self.check()
+        return batch
 
     cdef list decode_bytes(self, const uint8_t *data, Py_ssize_t size):
         """Find all frames in what is held and `data`; copy no more of `data` than the frame that is

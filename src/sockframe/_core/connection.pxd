@@ -4,6 +4,7 @@ from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_type_lock
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
+from .batch cimport FrameBatch
 from .codec cimport Decoder, Plan, sf_scan, sf_wrapped
 
 
@@ -68,6 +69,7 @@ cdef class Connection:
     cdef int end(self) except -1
     cdef bytes receive_frame(self, Plan plan, int64_t deadline)
     cdef list receive_frames(self, Py_ssize_t limit, int64_t deadline)
+    cdef FrameBatch receive_batch(self, int64_t deadline)
     cdef object receive_frame_into(self, uint8_t *target, Py_ssize_t room, Plan plan, int64_t deadline)
     cdef bint known(self, sf_scan *scan) except -1
     cdef bint straight(self, sf_scan *scan, Py_ssize_t least) noexcept

@@ -19,6 +19,7 @@ from libc.errno cimport EAGAIN, EINTR
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
+from .batch cimport FrameBatch, batch_of
 from .codec cimport (SF_FAULT, SF_FRAME, SF_LONG, SF_NEED, Decoder, Plan, frame_size, hold, join_frame, new_bytes,
                      payload_of, place_frame, plan_of, release, sf_scan, sf_unstuff, sf_wrapped, wrap_payload)
 
@@ -212,6 +213,19 @@ cdef class Connection:
         self.enter(&self.reading, deadline)
         try:
             return self.receive_frames(min(most, <object>PY_SSIZE_T_MAX), deadline)
+        finally:
+            self.leave(&self.reading)
+
+    def recv_batch(self, *, timeout=UNSET):
+        """Wait for one frame at least and return all that are here, as a `FrameBatch`.
+
+        They have about 1 MiB in all at most. Raises what recv() raises.
+        """
+        self.check_open()
+        cdef int64_t deadline = self.deadline(timeout)
+        self.enter(&self.reading, deadline)
+        try:
+            return self.receive_batch(deadline)
         finally:
             self.leave(&self.reading)
 
@@ -636,6 +650,26 @@ cdef class Connection:
             frames = decoder.take_many(limit, MANY)
             if frames:
                 return frames
+            if decoder.ended:
+                raise errors.end_of_stream(decoder.at)
+            if not self.fill(deadline):
+                self.end()
+
+    cdef FrameBatch receive_batch(self, int64_t deadline):
+        """Return the next payloads as a batch."""
+        cdef Decoder decoder = self.decoder
+        cdef FrameBatch batch
+        self.use(self.plan)
+        self.fold()
+        while True:
+            if self.rest:
+                batch = batch_of(self.rest)
+                self.rest = None
+                return batch
+            decoder.check()
+            batch = decoder.take_batch(MANY, decoder.end - decoder.begin)
+            if batch.found:
+                return batch
             if decoder.ended:
                 raise errors.end_of_stream(decoder.at)
             if not self.fill(deadline):

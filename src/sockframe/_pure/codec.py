@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, final
 from .. import errors
 from ..errors import CONTEXT, Fault
 from ..framings import Framing
+from .batch import FrameBatch, new_batch
 from .kinds import FAULT, FRAME, LONG, NEED, Data, Kind, Long, Refusal, Scan, Wrapped, kind_of
 
 if TYPE_CHECKING:
@@ -247,6 +248,24 @@ class Decoder:
         finally:
             self._busy = False
 
+    def decode_batch(self, data: Buffer) -> FrameBatch:
+        """Feed `data` and return every frame that is now whole, as a `FrameBatch`.
+
+        In the core the payloads of bytes that come while nothing is held stay where they are.
+        """
+        self._enter()
+        try:
+            new = hold(data, "data")
+            self._check()
+            if self._ended and new:
+                raise errors.ended_error()
+            self._lent = None
+            batch = new_batch()  # what fails must fail before frames are taken
+            batch._frames = self._decode_bytes(new)
+            return batch
+        finally:
+            self._busy = False
+
     def feed(self, data: Buffer) -> None:
         """Take `data`, for next_frame() or iteration."""
         self._enter()
@@ -266,6 +285,15 @@ class Decoder:
         try:
             self._check()
             return self._take()
+        finally:
+            self._busy = False
+
+    def next_batch(self) -> FrameBatch:
+        """Return all frames that are whole, as a `FrameBatch`: an empty one until more bytes come."""
+        self._enter()
+        try:
+            self._check()
+            return self._take_batch(self.buffered + 1)
         finally:
             self._busy = False
 
@@ -620,6 +648,12 @@ class Decoder:
         if status == FAULT and not out:
             self._check()
         return out
+
+    def _take_batch(self, room: int) -> FrameBatch:
+        """Take the frames that are whole, or about `room` bytes of them, off what is held, as a batch."""
+        batch = new_batch()  # what fails must fail before frames are taken
+        batch._frames = self._take_many(self.buffered + 1, room)
+        return batch
 
     def _decode_bytes(self, data: bytes) -> list[bytes]:
         """Find all frames in what is held and `data`."""

@@ -95,6 +95,14 @@ def test_frames_of_any_size_behind_an_overlong_one(wing: Any, overlong: str, siz
     assert (decoder.buffered, decoder.skipped) == (0, overlong == "skip")
 
 
+def test_many_frames_behind_an_overlong_one(wing: Any) -> None:
+    """Asked for one, it gives one, and loses none."""
+    decoder = wing.Decoder(LengthPrefix(1, max_length=2, overlong="skip"))
+    decoder.feed(b"\3abc" + b"\1a\1b\2cd" * 20_000)
+    assert list(decoder) == [b"a", b"b", b"cd"] * 20_000
+    assert (decoder.position, decoder.skipped) == (140_004, 1)
+
+
 @pytest.mark.parametrize("overlong", ["skip", "truncate"])
 @pytest.mark.parametrize(("framing", "stream"), [
     (Lines, b"long line\nab\nc\n"), (lambda **options: Lines("crlf", **options), b"long line\r\nab\r\nc\r\n"),

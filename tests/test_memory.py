@@ -172,6 +172,11 @@ def test_a_drained_decoder_holds_no_buffer(wing: Any, way: str) -> None:
     assert meter.held() <= 64 * KIB + 2 * 7 + OBJECTS
     assert decoder.take_buffered() == b"\0\0\0\5abc"
     assert meter.held() <= OBJECTS
+    # The last frame takes the buffer with it, asked for another one or not.
+    give(decoder, "feed", b"\0\0\xc0\0" + bytes(49151))
+    decoder.feed(b"x")
+    assert decoder.next_frame() == bytes(49151) + b"x"
+    assert meter.held() <= OBJECTS
 
 
 def test_what_was_lent_is_given_back(wing: Any) -> None:

@@ -267,12 +267,13 @@ def test_a_malformed_frame_that_another_framing_reads(wing: Any) -> None:
     assert (found[2], found[3]) == outcome(wing.Decoder(Lines("crlf")).decode, b"\nab")[2:]
 
 
-def test_what_the_end_of_the_stream_shows_to_be_malformed(wing: Any) -> None:
+@pytest.mark.parametrize("first", [Need(5), Frame(7)], ids=repr)
+def test_what_the_end_of_the_stream_shows_to_be_malformed(wing: Any, first: Any) -> None:
     """The bytes that were asked for never come; those that are here are looked at once more, and are bad."""
-    def answer(view: memoryview) -> Need:
+    def answer(view: memoryview) -> Any:
         if len(view) > 1:
             raise MalformedFrameError("more", header=bytes(view))
-        return Need(5)
+        return first
     own = asked(answer)
     decoder = wing.Decoder(own)
     assert decoder.decode(b"1") == decoder.decode(b"2") == []
@@ -352,6 +353,45 @@ def test_frames_among_overlong_ones_come_one_at_a_time(wing: Any, overlong: str,
 
 
 # ---- wrap ----
+
+@pytest.mark.parametrize("read", [lambda decoder: decoder.next_frame(), lambda decoder: decoder.decode(b""),
+                                  lambda decoder: decoder.finish()], ids=["next_frame", "decode", "finish"])
+def test_an_error_behind_a_skipped_frame_changes_nothing(wing: Any, read: Any) -> None:
+    """What was passed over in the same call is there again."""
+    good = False
+
+    def answer(view: memoryview) -> Frame:
+        if view[0] == 1 and not good:
+            raise KeyError("mine")
+        return Frame(1 + view[0], 1)
+    decoder = wing.Decoder(asked(answer, max_length=2, overlong="skip"))
+    decoder.feed(b"\3abc\1d")
+    for _ in range(2):
+        assert outcome(read, decoder) == ("raises", KeyError, "'mine'", {})
+        assert (decoder.buffered, decoder.position, decoder.skipped) == (6, 0, 0)
+    good = True
+    assert decoder.decode(b"") == [b"d"]
+    assert (decoder.buffered, decoder.position, decoder.skipped) == (0, 6, 1)
+
+
+@pytest.mark.parametrize("held", [1, 3, 5])
+def test_an_error_behind_a_frame_that_was_begun_changes_nothing(wing: Any, held: int) -> None:
+    """What was held is, and of what came with the error nothing is, however much of each there is."""
+    good = False
+
+    def answer(view: memoryview) -> Frame:
+        if view[0] == 1 and not good:
+            raise KeyError("mine")
+        return Frame(1 + view[0], 1)
+    decoder = wing.Decoder(asked(answer))
+    stream = b"\5abcde\1f\0"
+    assert decoder.decode(stream[:held]) == []
+    for _ in range(2):
+        assert outcome(decoder.decode, stream[held:]) == ("raises", KeyError, "'mine'", {})
+        assert (decoder.buffered, decoder.position) == (held, 0)
+    good = True
+    assert decoder.decode(stream[held:]) == [b"abcde", b"f", b""]
+
 
 def test_inside_tagged_both_ways(wing: Any) -> None:
     framing = Tagged({1: Counted(), b"[": Parted()})

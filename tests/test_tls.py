@@ -686,7 +686,8 @@ def end_raggedly(conn: Any) -> None:
 @pytest.mark.parametrize("how", ["close_notify", "ragged", "ragged, and told"])
 def test_an_end_is_told_by_its_place(tls: Maker, how: str) -> None:
     """E8, N7: TLS ends with or without saying so (close_notify); what counts is whether a frame is cut."""
-    for tail, error in ((b"", EndOfStream), (b"\0\0", IncompleteFrameError), (b"\0\0\0\2x", IncompleteFrameError)):
+    for tail, error, need in ((b"", EndOfStream, 0), (b"\0\0", IncompleteFrameError, 2),
+                              (b"\0\0\0\2x", IncompleteFrameError, 1)):
         one, two = tls()
         if isinstance(two.sock, ssl.SSLSocket):
             two.sock.suppress_ragged_eofs = how == "ragged"
@@ -699,16 +700,19 @@ def test_an_end_is_told_by_its_place(tls: Maker, how: str) -> None:
             one.close()
         assert two.recv() == b"x"
         for _ in range(3):
-            with pytest.raises(error):
+            with pytest.raises(error) as caught:
                 two.recv()
+            assert getattr(caught.value, "need", 0) == need
         if how == "close_notify" and isinstance(one.sock, ssl.SSLSocket):
             two.sock.unwrap().close()
             task.result().close()
 
 
 @each_version
-@pytest.mark.parametrize("framing", [UntilClose(), Delimiter(b"\n", tail="deliver")], ids=repr)
-def test_a_frame_that_only_the_end_makes_needs_its_word(tls: Maker, framing: Any) -> None:
+@pytest.mark.parametrize(("framing", "frame"), [
+    (UntilClose(), b"pay nobod"), (UntilClose(max_length=3, overlong="truncate"), b"pay"),
+    (Delimiter(b"\n", tail="deliver"), b"pay nobod")], ids=repr)
+def test_a_frame_that_only_the_end_makes_needs_its_word(tls: Maker, framing: Any, frame: bytes) -> None:
     """E8, N7: who cuts the connection must not make a frame of what came so far."""
     for ragged in (False, True):
         one, two = tls(framing)
@@ -726,7 +730,7 @@ def test_a_frame_that_only_the_end_makes_needs_its_word(tls: Maker, framing: Any
             task = Task(one.sock.unwrap)
         else:
             one.close()
-        assert two.recv() == b"pay nobod"
+        assert two.recv() == frame
         with pytest.raises(EndOfStream):
             two.recv()
         if isinstance(one.sock, ssl.SSLSocket):

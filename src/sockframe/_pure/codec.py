@@ -634,8 +634,6 @@ class Decoder:
                 room = min(self.buffered, 2 * room)
                 data = bytes(self._store[self._begin:self._begin + room])
                 status, used = self._harvest(data, used, len(out) + 1, out, scan)
-                if status == FRAME:
-                    break
             if status == FAULT:
                 self._record(scan, data, used, self._at + used)
             else:

@@ -228,17 +228,3 @@ if "stdlib_bench.{role}" in " ".join(sys.orig_argv):
     assert "Error: lines, asyncio: " in result.stderr
     assert "OSError: no more of it" in result.stderr
     assert "Traceback" not in result.stderr
-
-
-# ---- python -m bench ----
-
-def test_the_repositorys_bench_compares_what_is_decoded(tmp_path: Path) -> None:
-    run(sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); from bench.__main__ import main; main()",
-        "--rounds", "1", "--work", "64 B", "--json", tmp_path / "result.json")
-    record = json.loads((tmp_path / "result.json").read_text())
-    assert (len(record["decode"]), len(record["echo"])) == (2 * 5, 3 * 4)
-    for row in record["decode"] + record["echo"]:
-        if row["contender"] == "core" and WITHOUT_CORE:
-            continue
-        assert (row["wrong"], row["unavailable"]) == (False, None)
-        assert row["ns"][0] > 0

@@ -1,0 +1,120 @@
+"""What `python -m bench` takes and does."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from . import charts, report
+from .runner import KINDS, LEAST_SECONDS, ROOT, kind_of, needs, run
+
+QUICK_ROUNDS, ROUNDS = 2, 5
+QUICK_SECONDS = 0.1
+
+
+def chosen(kinds: tuple[str, ...], parts: tuple[str, ...], contenders: tuple[str, ...],
+           quick: bool) -> dict[str, tuple[list[str], list[str]]]:
+    """Return the works and the contenders of each kind that is asked for."""
+    found = {}
+    for kind in kinds or KINDS:
+        module = kind_of(kind)
+        works = [work for work in (module.QUICK if quick else module.WORKS)
+                 if not parts or any(part in work for part in parts)]
+        names = [name for name in module.CONTENDERS if not contenders or name in contenders]
+        if works and names:
+            found[kind] = works, names
+    if not found:
+        each = "; ".join(f"{kind} has the works {', '.join(map(repr, kind_of(kind).WORKS))} and the contenders "
+                         f"{', '.join(map(repr, kind_of(kind).CONTENDERS))}" for kind in kinds or KINDS)
+        raise click.UsageError(f"there is no such work: {each}")
+    return found
+
+
+def version(python: str) -> str:
+    """Return what a Python calls itself. Raises `UsageError` where it can't be run."""
+    code = "import platform; print(platform.python_version(), platform.python_compiler(), sep=', ')"
+    try:
+        return subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise click.UsageError(f"{python} is no Python: {error}") from None
+
+
+def processor() -> str:
+    """Return the processor's name."""
+    if Path("/proc/cpuinfo").exists():
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def measured(plan: dict[str, tuple[list[str], list[str]]], pythons: list[str], rounds: int,
+             least: float) -> dict[str, Any]:
+    """Measure all of it, behind a progress bar where there is a terminal; return the record."""
+    record: dict[str, Any] = {"processor": processor(), "cores": os.cpu_count(), "platform": platform.platform(),
+                              "pythons": {python: version(python) for python in pythons}, "rounds": rounds, "kinds": {}}
+    console = Console(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        total = sum(len(works) * len(names) for works, names in plan.values()) * len(pythons) * rounds
+        task = bar.add_task("", total=total)
+        for kind, (works, names) in plan.items():
+            pairs = [(name, python) for name in names for python in pythons]
+            record["kinds"][kind] = run(kind, works, pairs, rounds,
+                                        lambda doing: bar.update(task, description=doing),
+                                        lambda: bar.advance(task), least)
+    return record
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help=f"A few works, {QUICK_ROUNDS} rounds: about two minutes.")
+@click.option("--kind", type=click.Choice(KINDS), multiple=True, help="Only this kind of work.")
+@click.option("--work", multiple=True, help='Only works whose names hold this, for example "length 64".')
+@click.option("--contender", multiple=True, help="Only this contender; the first is what the others are measured by.")
+@click.option("--rounds", type=click.IntRange(1), help=f"How often each is measured: {ROUNDS} times unless said so.")
+@click.option("--python", "others", multiple=True, metavar="PATH",
+              help="Run the contenders in this Python too: it must have sockframe, and the peers.")
+@click.option("--json", "store", type=click.File("w", lazy=False), help="Store every figure in this file.")
+@click.option("--from", "stored", type=click.File(), help="Measure nothing: show the figures of such a file.")
+@click.option("--charts", "folder", type=click.Path(file_okay=False, path_type=Path),
+              help="Draw the figures into this directory, as SVG.")
+@click.option("--readme", is_flag=True, help="Put the targets, and the charts, into the README's marked place.")
+def main(quick: bool, kind: tuple[str, ...], work: tuple[str, ...], contender: tuple[str, ...], rounds: int | None,
+         others: tuple[str, ...], store: IO[str] | None, stored: IO[str] | None, folder: Path | None,
+         readme: bool) -> None:
+    """Measure sockframe and its peers, in turn, each in a fresh process."""
+    if stored:
+        record = json.load(stored)
+    else:
+        plan = chosen(kind, work, contender, quick)
+        record = measured(plan, [sys.executable, *others], rounds or (QUICK_ROUNDS if quick else ROUNDS),
+                          QUICK_SECONDS if quick else LEAST_SECONDS)
+    report.show(record)
+    if store:
+        json.dump(record, store, indent=1)
+        store.write("\n")
+    drawn: list[Path] = []
+    if folder:
+        try:
+            drawn = charts.draw(record, folder)
+        except ModuleNotFoundError as error:
+            raise click.ClickException(f"a chart {needs(error.name or '')}") from None
+    if readme:
+        paths = [os.path.relpath(path, ROOT) for path in drawn]
+        try:
+            report.put_into(ROOT / "README.md", report.markdown(record, paths))
+        except ValueError as error:
+            raise click.ClickException(str(error)) from None
+    wrong = [f"{kind}: {row['work']}, {row['contender']}" for kind, rows in record["kinds"].items()
+             for row in rows if row["wrong"]]
+    if wrong:
+        raise click.ClickException(f"not the payloads that were encoded: {'; '.join(wrong)}")

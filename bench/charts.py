@@ -71,14 +71,14 @@ def bars(pyplot: Any, kind: str, rows: list[dict[str, Any]]) -> Any:
     for panel, work in zip(panels[0], works, strict=True):
         for row in rows:
             if row["work"] == work:
-                figures = [max(figure, 1e-3) for figure in row["ns"]]
+                figures = [max(figure, 1.0) for figure in row["ns"]]
                 median = statistics.median(figures)
                 panel.barh(names.index(row["contender"]), median, color=COLORS[family(row["contender"])], height=0.7,
                            xerr=[[median - min(figures)], [max(figures) - median]], ecolor=INK)
                 panel.annotate(f" {median:,.3g}" if median < 1000 else f" {median:,.0f}",
                                (max(figures), names.index(row["contender"])), va="center", fontsize=7)
         panel.set_xscale("log")
-        panel.margins(x=0.35)
+        panel.set_xlim(1, 8 * max(max(row["ns"]) for row in rows if row["work"] == work))  # room for the numbers
         panel.set_title(work)
         panel.set_yticks(range(len(names)), names)
     panels[0][0].invert_yaxis()

@@ -43,7 +43,7 @@ for work in works:
                 assert run.figure() > -1000
             else:
                 figures = runner.timed(run, work.count, 1, 0)
-                assert figures["ns"] > 0 and figures["wall"] > 0
+                assert figures["ns"] >= 0 and figures["wall"] > 0  # a tick of the clock can be more than the work
             print(json.dumps([work.name, name, arrived == runner.digest(work.payloads())]))
 """
 

@@ -779,12 +779,15 @@ cdef class Decoder:
         at last, is in the decoder."""
         cdef Py_ssize_t at = 0, count = 0
         cdef int status = SF_FRAME
-        if self.plan.c.kind.frames != NULL and self.long is None and not self.least and <uint64_t>size <= room:
-            if type(out) is FrameBatch:
-                at = self.place_whole(out, data, size, limit - count_of(out))
-            else:
-                at = self.take_whole(out, data, size, limit - count_of(out))
+        cdef bint many = self.plan.c.kind.frames != NULL and <uint64_t>size <= room
         while count_of(out) < limit and <uint64_t>at < room:
+            if many and self.long is None and not self.least:
+                many = False  # behind one that is not good, there may be more such
+                if type(out) is FrameBatch:
+                    at += self.place_whole(out, data + at, size - at, limit - count_of(out))
+                else:
+                    at += self.take_whole(out, data + at, size - at, limit - count_of(out))
+                continue
             count += 1
             if not count & (SIGNAL_FRAMES - 1):
                 PyErr_CheckSignals()
@@ -842,6 +845,8 @@ cdef class Decoder:
         """Note where the payloads of the whole, good frames from `data` on lie; return the bytes that they take."""
         cdef Py_ssize_t taken = 0, most, found
         cdef uint64_t used
+        if batch.side != NULL:
+            return 0  # where they lie is of no use
         while limit:
             if batch.found == batch.room:
                 batch.grow(batch.found * (size - taken) // taken if taken else 0)

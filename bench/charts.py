@@ -78,7 +78,7 @@ def bars(pyplot: Any, kind: str, rows: list[dict[str, Any]]) -> Any:
                 panel.annotate(f" {median:,.3g}" if median < 1000 else f" {median:,.0f}",
                                (max(figures), names.index(row["contender"])), va="center", fontsize=7)
         panel.set_xscale("log")
-        panel.set_xlim(1, 8 * max(max(row["ns"]) for row in rows if row["work"] == work))  # room for the numbers
+        panel.set_xlim(1, 8 * max(1, *(max(row["ns"]) for row in rows if row["work"] == work)))  # room for the numbers
         panel.set_title(work)
         panel.set_yticks(range(len(names)), names)
     panels[0][0].invert_yaxis()

@@ -37,8 +37,6 @@ def ours_in_batches(work: Work) -> Run:
     """Return sockframe's `Decoder.decode_batch` on the wing in use."""
     from sockframe import Decoder
 
-    if not hasattr(Decoder, "decode_batch"):
-        raise ImportError("this sockframe has no decode_batch")
     framing, pieces = work.framing(), work.pieces()
 
     def run() -> Iterator[Any]:

@@ -90,10 +90,6 @@ def recv_many(work: Work) -> Run:
 
 def recv_batch(work: Work) -> Run:
     """Return `FramedSocket.recv_batch`."""
-    from sockframe import FramedSocket
-
-    if not hasattr(FramedSocket, "recv_batch"):
-        raise ImportError("this sockframe has no recv_batch")
     made = framed(work)
     return over_tcp(work, lambda sock: (batch.tolist() for batch in until_end(made(sock).recv_batch)),
                     lambda sock: deque(until_end(made(sock).recv_batch), maxlen=0))

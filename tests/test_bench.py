@@ -62,8 +62,7 @@ def test_every_contender_does_the_work(kind: str, wing: str) -> None:
     names = [name for name in runner.kind_of(kind).CONTENDERS if (name.partition(",")[0] == "pure") == (wing == "pure")]
     assert [name for _, name, _ in rows] == names * (len(rows) // len(names))
     here = {peer for peer in runner.PEERS if importlib.util.find_spec(peer)}
-    allowed = UNFIT | {f"it {runner.needs(peer)}" for peer in runner.PEERS if peer not in here} | {
-        "this sockframe has no decode_batch", "this sockframe has no recv_batch"}
+    allowed = UNFIT | {f"it {runner.needs(peer)}" for peer in runner.PEERS if peer not in here}
     if WITHOUT_CORE:
         rows = [row for row in rows if row[1].partition(",")[0] != "core"]
     assert [row for row in rows if row[2] is not True and row[2] not in allowed] == []

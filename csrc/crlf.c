@@ -1,16 +1,13 @@
 /* Lines("crlf"): lines ended by CR LF alone; a bare CR or LF is a fault. */
 #include "kind.h"
+#include "search.h"
 
 /* The first CR or LF from data[from] on, or size. CR comes first in a line that is right, so the
  * LF is looked for in front of it only. */
 static uint64_t find_break(const uint8_t *data, uint64_t from, uint64_t size)
 {
-    if (from >= size)
-        return size;
-    const uint8_t *cr = memchr(data + from, '\r', (size_t)(size - from));
-    uint64_t at = cr ? (uint64_t)(cr - data) : size;
-    const uint8_t *lf = at > from ? memchr(data + from, '\n', (size_t)(at - from)) : NULL;
-    return lf ? (uint64_t)(lf - data) : at;
+    uint64_t at = sf_find_byte('\r', data, from, size);
+    return sf_find_byte('\n', data, from, at);
 }
 
 static int scan_crlf(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan)
@@ -32,6 +29,48 @@ static int scan_crlf(const sf_framing *framing, const uint8_t *data, uint64_t si
     if (data[at + 1] != '\n')
         return sf_fail(scan, SF_BARE, '\r', 0, at + 2);
     return sf_found(scan, at + 2, 0, at);
+}
+
+static size_t frames_crlf(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_span *spans, size_t most,
+                          uint64_t *used, uint64_t *searched)
+{
+    uint64_t at = 0, base = 0, before = 0, wrong = 0; /* before: 1 behind a block that ends with CR */
+    unsigned far = 0;
+    size_t found = 0;
+    while (base < size && !wrong) {
+        uint8_t last[SF_BLOCK] = {0};
+        const uint8_t *block = data + base;
+        uint64_t here = UINT64_MAX;
+        if (size - base < SF_BLOCK) {
+            block = memcpy(last, block, (size_t)(size - base));
+            here = (UINT64_C(1) << (size - base)) - 1;
+        }
+        uint64_t cr = sf_block_byte(block, '\r'), lf = sf_block_byte(block, '\n');
+        /* In front of the first byte that is LF or behind CR, but not both, each LF ends a line. */
+        wrong = (lf ^ (cr << 1 | before)) & here;
+        before = cr >> 63;
+        far = lf | cr ? 0 : far + 1;
+        for (lf &= (wrong & -wrong) - 1; lf; lf &= lf - 1) {
+            uint64_t stop = base + sf_lowest(lf) - 1;
+            if (found == most || stop - at > framing->max_length) {
+                wrong = lf;
+                break;
+            }
+            spans[found].start = at;
+            spans[found++].stop = stop;
+            at = stop + 2;
+        }
+        base += wrong ? sf_lowest(wrong) : SF_BLOCK;
+        if (far == SF_FAR) {
+            base = find_break(data, base, size);
+            far = 0;
+        }
+    }
+    if (base > size)
+        base = size;
+    *used = at;
+    *searched = base > at ? base - at - 1 : 0;
+    return found;
 }
 
 static int wrap_crlf(const sf_framing *framing, const uint8_t *payload, uint64_t size, sf_wrapped *out)
@@ -64,4 +103,5 @@ static int skip_crlf(const sf_framing *framing, const uint8_t *data, uint64_t si
     return scan->size == at + 2 ? SF_FRAME : SF_NEED;
 }
 
-const sf_kind sf_crlf = {.name = "crlf", .scan = scan_crlf, .wrap = wrap_crlf, .skip = skip_crlf};
+const sf_kind sf_crlf = {.name = "crlf", .scan = scan_crlf, .wrap = wrap_crlf, .skip = skip_crlf,
+                          .frames = frames_crlf};

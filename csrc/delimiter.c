@@ -2,6 +2,7 @@
  * ends; where several end there, the longest is taken off. Searching for ends, not beginnings, means
  * that nothing is searched twice: what was searched holds no end. */
 #include "kind.h"
+#include "search.h"
 
 enum { KEEP, DELIVER_TAIL };
 
@@ -14,55 +15,44 @@ static uint64_t longest(const sf_framing *framing)
     return most;
 }
 
+/* Whether a delimiter ends at data[end]; that the bytes in front of its last one are right is seen without a call
+ * where they are one at most. */
+static inline int ends(const sf_text *text, const uint8_t *data, uint64_t end)
+{
+    uint64_t before = text->size - 1;
+    if (end <= before || data[end - 1] != text->data[before])
+        return 0;
+    return before == 1 ? data[end - 2] == text->data[0] : sf_equal(data + end - text->size, text->data, before);
+}
+
 /* The size of the longest delimiter that ends at data[end], or 0. */
-static uint64_t ending(const sf_framing *framing, const uint8_t *data, uint64_t end)
+static inline uint64_t ending(const sf_framing *framing, const uint8_t *data, uint64_t end)
 {
     uint64_t most = 0;
-    for (size_t i = 0; i < framing->texts; i++) {
-        const sf_text *text = &framing->text[i];
-        if (text->size > most && text->size <= end && sf_equal(data + end - text->size, text->data, text->size))
-            most = text->size;
-    }
+    for (size_t i = 0; i < framing->texts; i++)
+        if (framing->text[i].size > most && ends(&framing->text[i], data, end))
+            most = framing->text[i].size;
     return most;
 }
 
-/* The last byte of all delimiters, or -1 where they differ. */
-static int common_last(const sf_framing *framing)
+/* The last bytes of all delimiters: to end is to end with one of them. */
+static sf_set lasts(const sf_framing *framing)
 {
-    int last = framing->text[0].data[framing->text[0].size - 1];
-    for (size_t i = 1; i < framing->texts; i++)
-        if (framing->text[i].data[framing->text[i].size - 1] != last)
-            return -1;
-    return last;
+    sf_set set = {0};
+    for (size_t i = 0; i < framing->texts; i++)
+        sf_set_add(&set, framing->text[i].data[framing->text[i].size - 1]);
+    return set;
 }
 
 /* The earliest end of a delimiter behind data[from], its size in *taken; 0 where none ends by data[size]. */
 static uint64_t find_end(const sf_framing *framing, const uint8_t *data, uint64_t from, uint64_t size, uint64_t *taken)
 {
-    if (framing->texts == 1) {
-        *taken = framing->text[0].size;
-        return sf_find_end(&framing->text[0], data, from, size);
-    }
-    int last = common_last(framing);
-    if (last >= 0) {
-        while (from < size) {
-            const uint8_t *hit = memchr(data + from, last, (size_t)(size - from));
-            if (!hit)
-                return 0;
-            from = (uint64_t)(hit - data) + 1;
-            if ((*taken = ending(framing, data, from)))
-                return from;
-        }
-        return 0;
-    }
-    uint64_t lasts[4] = {0, 0, 0, 0};
-    for (size_t i = 0; i < framing->texts; i++) {
-        uint8_t byte = framing->text[i].data[framing->text[i].size - 1];
-        lasts[byte >> 6] |= UINT64_C(1) << (byte & 63);
-    }
-    for (; from < size; from++)
-        if (lasts[data[from] >> 6] >> (data[from] & 63) & 1 && (*taken = ending(framing, data, from + 1)))
-            return from + 1;
+    sf_set set = lasts(framing);
+    sf_search search = {.next = from, .far = SF_FAR};
+    uint64_t hit;
+    while ((hit = sf_next(&search, &set, data, size)) < size)
+        if ((*taken = ending(framing, data, hit + 1)))
+            return hit + 1;
     return 0;
 }
 
@@ -99,6 +89,55 @@ static int scan_delimiter(const sf_framing *framing, const uint8_t *data, uint64
     }
     scan->resume = size;
     return sf_want(scan, missing(framing, data, size));
+}
+
+/* Delimiters of which the byte in front of their last one tells all: a single byte, a pair, or both, as in lines that
+ * CR LF or LF end. */
+typedef struct {
+    int known, first;  /* first: of the pair, or -1 */
+    uint64_t least;    /* bytes to take off where `first` is not there: 0, for that is no end, or 1 */
+} brief;
+
+static brief make_brief(const sf_framing *framing)
+{
+    const sf_text *one = &framing->text[0], *other = &framing->text[framing->texts - 1];
+    if (one->size > other->size) {
+        const sf_text *longer = one;
+        one = other;
+        other = longer;
+    }
+    if (framing->texts > 2 || other->size > 2 || (one != other && one->size == other->size) ||
+        one->data[one->size - 1] != other->data[other->size - 1])
+        return (brief){0, 0, 0};
+    return (brief){1, other->size == 2 ? other->data[0] : -1, one->size == 1};
+}
+
+static size_t frames_delimiter(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_span *spans, size_t most,
+                               uint64_t *used, uint64_t *searched)
+{
+    uint64_t limit = framing->max_length, keep = framing->number[KEEP], at = 0, hit = 0;
+    brief quick = make_brief(framing);
+    sf_set set = lasts(framing);
+    sf_search search = {.next = 0};
+    size_t found = 0;
+    while (found < most && (hit = sf_next(&search, &set, data, size)) < size) {
+        uint64_t end = hit + 1, taken;
+        if (quick.known)
+            taken = hit > at && data[hit - 1] == quick.first ? 2 : quick.least;
+        else
+            taken = ending(framing, data + at, end - at);
+        if (!taken)
+            continue;
+        uint64_t stop = keep ? end : end - taken;
+        if (stop - at > limit)
+            break;
+        spans[found].start = at;
+        spans[found++].stop = stop;
+        at = end;
+    }
+    *used = at;
+    *searched = found < most ? hit - at : 0;
+    return found;
 }
 
 static int wrap_delimiter(const sf_framing *framing, const uint8_t *payload, uint64_t size, sf_wrapped *out)
@@ -144,4 +183,5 @@ static int skip_delimiter(const sf_framing *framing, const uint8_t *data, uint64
 }
 
 const sf_kind sf_delimiter = {
-    .name = "delimiter", .scan = scan_delimiter, .wrap = wrap_delimiter, .skip = skip_delimiter};
+    .name = "delimiter", .scan = scan_delimiter, .wrap = wrap_delimiter, .skip = skip_delimiter,
+    .frames = frames_delimiter};

@@ -14,6 +14,21 @@ static int scan_fixed(const sf_framing *framing, const uint8_t *data, uint64_t s
     return sf_found(scan, length, 0, length);
 }
 
+static size_t frames_fixed(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_span *spans, size_t most,
+                           uint64_t *used, uint64_t *searched)
+{
+    uint64_t length = framing->number[LENGTH], at = 0;
+    size_t found = 0;
+    (void)data;
+    for (; found < most && length <= framing->max_length && size - at >= length; at += length) {
+        spans[found].start = at;
+        spans[found++].stop = at + length;
+    }
+    *used = at;
+    *searched = 0;
+    return found;
+}
+
 static int wrap_fixed(const sf_framing *framing, const uint8_t *payload, uint64_t size, sf_wrapped *out)
 {
     (void)payload;
@@ -24,4 +39,5 @@ static int wrap_fixed(const sf_framing *framing, const uint8_t *payload, uint64_
     return 0;
 }
 
-const sf_kind sf_fixed = {.name = "fixed", .scan = scan_fixed, .wrap = wrap_fixed, .skip = sf_skip_sized};
+const sf_kind sf_fixed = {.name = "fixed", .scan = scan_fixed, .wrap = wrap_fixed, .skip = sf_skip_sized,
+                           .frames = frames_fixed};

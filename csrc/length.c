@@ -1,19 +1,27 @@
 /* LengthPrefix and LengthField: a binary length in front of, or inside, the frame. */
 #include "kind.h"
-
-static uint64_t read_number(const uint8_t *data, uint64_t size, int little)
-{
-    uint64_t value = 0;
-    for (uint64_t i = 0; i < size; i++)
-        value = value << 8 | data[little ? size - 1 - i : i];
-    return value;
-}
+#include "search.h"
 
 /* The most common size, without a loop: compilers make one or two instructions of it. */
 static inline uint64_t read_4(const uint8_t *data, int little)
 {
     uint32_t a = data[0], b = data[1], c = data[2], d = data[3];
     return little ? d << 24 | c << 16 | b << 8 | a : a << 24 | b << 16 | c << 8 | d;
+}
+
+/* A number of `size` bytes, of the `here` that may be read: in one load where eight may. */
+static inline uint64_t read_number(const uint8_t *data, uint64_t here, uint64_t size, int little)
+{
+    if (size == 4)
+        return read_4(data, little);
+    if (here >= 8) {
+        unsigned spare = (unsigned)(64 - 8 * size);
+        return little ? sf_load_low(data) << spare >> spare : sf_load_high(data) >> spare;
+    }
+    uint64_t value = 0;
+    for (uint64_t i = 0; i < size; i++)
+        value = value << 8 | data[little ? size - 1 - i : i];
+    return value;
 }
 
 static void write_number(uint8_t *data, uint64_t size, int little, uint64_t value)
@@ -37,11 +45,11 @@ static int scan_length_prefix(const sf_framing *framing, const uint8_t *data, ui
         /* With zeros for what is missing, the length is the least that it can still be. */
         uint8_t start[8] = {0};
         sf_copy(start, data, size);
-        length = read_number(start, header, little);
+        length = read_number(start, sizeof start, header, little);
         length = length > least ? length - least : 0;
         return sf_want(scan, header - size + (length > framing->max_length ? 0 : length));
     }
-    length = header == 4 ? read_4(data, little) : read_number(data, header, little);
+    length = read_number(data, size, header, little);
     if (length < least)
         return sf_fail(scan, SF_TOO_SHORT, length, least, header);
     length -= least;
@@ -53,20 +61,21 @@ static int scan_length_prefix(const sf_framing *framing, const uint8_t *data, ui
 }
 
 static size_t frames_length_prefix(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_span *spans,
-                                   size_t most, uint64_t *used)
+                                   size_t most, uint64_t *used, uint64_t *searched)
 {
     uint64_t header = framing->number[PREFIX], least = framing->number[INCLUSIVE] ? header : 0;
     uint64_t limit = framing->max_length, at = 0, length;
     int little = (int)framing->number[PREFIX_LITTLE];
     size_t found = 0;
     while (found < most && size - at >= header) {
-        length = header == 4 ? read_4(data + at, little) : read_number(data + at, header, little);
+        length = read_number(data + at, size - at, header, little);
         if (length < least || (length -= least) > limit || length > size - at - header)
             break;
         spans[found].start = at + header;
         at = spans[found++].stop = at + header + length;
     }
     *used = at;
+    *searched = 0;
     return found;
 }
 
@@ -102,7 +111,8 @@ static uint64_t least_size(const sf_framing *framing)
 
 static uint64_t read_field(const sf_framing *framing, const uint8_t *header)
 {
-    return read_number(header + framing->number[OFFSET], framing->number[FIELD], (int)framing->number[LITTLE]);
+    uint64_t size = framing->number[FIELD];
+    return read_number(header + framing->number[OFFSET], size, size, (int)framing->number[LITTLE]);
 }
 
 static uint64_t sign_bit(const sf_framing *framing)

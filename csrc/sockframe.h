@@ -131,7 +131,8 @@ typedef struct { uint64_t start, stop; } sf_span;
 /* One kind of framing: the only dispatch there is. Not every kind has all of it:
  * skip     passes over an overlong frame; kinds without it can't find the next frame then
  * frames   finds many whole, good frames from data[0] on, at most `most`, and leaves all else to `scan`:
- *          their number, and the bytes that they take in *used
+ *          their number, the bytes that they take in *used, and where they are fewer than `most`, how much of
+ *          the next frame need not be searched again, its `resume`, in *searched
  * unstuff  makes the payload of the bytes from scan.start to scan.stop, scan.plain bytes of it
  * stuff    makes the body of a payload, wrapped.body_size bytes of it */
 typedef struct sf_kind {
@@ -140,7 +141,7 @@ typedef struct sf_kind {
     int (*wrap)(const sf_framing *framing, const uint8_t *payload, uint64_t size, sf_wrapped *out);
     int (*skip)(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan);
     size_t (*frames)(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_span *spans, size_t most,
-                     uint64_t *used);
+                     uint64_t *used, uint64_t *searched);
     void (*unstuff)(const uint8_t *data, uint64_t size, uint8_t *payload);
     void (*stuff)(const uint8_t *payload, uint64_t size, uint8_t *body);
 } sf_kind;

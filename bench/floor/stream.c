@@ -81,16 +81,17 @@ static inline void deliver(floor_reader *reader, int mode, const uint8_t *payloa
 static inline int64_t take(floor_reader *reader, int mode)
 {
     const sf_framing *framing = &reader->framing;
-    uint64_t at = 0, used, before = reader->frames;
+    uint64_t at = 0, used, searched, before = reader->frames;
     sf_span spans[SPANS];
     for (;;) {
         size_t found = SPANS;
         while (framing->kind->frames && found == SPANS && !reader->scan.resume) {
             const uint8_t *data = reader->data + at;
-            found = framing->kind->frames(framing, data, reader->size - at, spans, SPANS, &used);
+            found = framing->kind->frames(framing, data, reader->size - at, spans, SPANS, &used, &searched);
             for (size_t i = 0; i < found; i++)
                 deliver(reader, mode, data + spans[i].start, spans[i].stop - spans[i].start);
             at += used;
+            reader->scan.resume = found < SPANS ? searched : 0;
         }
         int status = sf_scan_frame(framing, reader->data + at, reader->size - at, &reader->scan);
         if (status == SF_NEED)

@@ -434,10 +434,10 @@ static void read_cut(const sf_framing *framing, const uint8_t *data, uint64_t si
 static void read_many(const sf_framing *framing, const uint8_t *data, uint64_t size, size_t most)
 {
     static sf_span spans[MOST];
-    uint64_t used = 0, at = 0;
+    uint64_t used = 0, searched = 0, at = 0;
     if (!framing->kind->frames)
         return;
-    size_t count = framing->kind->frames(framing, place(data, size), size, spans, most, &used);
+    size_t count = framing->kind->frames(framing, place(data, size), size, spans, most, &used, &searched);
     CHECK(count <= most && count <= whole.frames);
     CHECK(count || !most || !whole.frames || whole.frame[0].overlong);
     for (size_t i = 0; i < count; i++) {
@@ -447,6 +447,21 @@ static void read_many(const sf_framing *framing, const uint8_t *data, uint64_t s
         at += whole.frame[i].size;
     }
     CHECK(used == at);
+    if (count == most)
+        return;
+    sf_scan scan, fresh;
+    const sf_framing *overlong;
+    const uint8_t *held = place(data + at, size - at);
+    int status = fresh_scan(framing, held, size - at, 0, &fresh, &overlong);
+    CHECK(searched <= size - at);
+    sf_scan_begin(&scan);
+    scan.resume = searched;
+    int again = sf_scan_frame(framing, held, size - at, &scan);
+    CHECK((again == SF_LONG) == (overlong != NULL));
+    if (again == SF_LONG)
+        again = sf_skip_frame(held, size - at, &scan);
+    CHECK(again == status);
+    same_scan(status, overlong != NULL, &scan, &fresh);
 }
 
 /* Wrap a payload: the frame's size, or 0 where it is refused. */

@@ -407,6 +407,30 @@ static int read_all_cuts(void)
     return 1;
 }
 
+/* Behind the frames at once, `scan` goes on where they stopped, and finds what it does afresh. */
+static int goes_on(const uint8_t *data, uint64_t size, uint64_t searched)
+{
+    const uint8_t *held = place(data, size, now.behind);
+    int line = now.stream->line;
+    sf_scan scan, fresh;
+    if (searched > size)
+        return fail(line, "%" PRIu64 " bytes of %" PRIu64 " were searched", searched, size);
+    sf_scan_begin(&scan);
+    sf_scan_begin(&fresh);
+    scan.resume = searched;
+    int status = sf_scan_frame(&now.block->framing, held, size, &scan);
+    if (status != sf_scan_frame(&now.block->framing, held, size, &fresh))
+        return fail(line, "another result behind the frames at once");
+    if (status == SF_FAULT ? scan.fault != fresh.fault || scan.number != fresh.number || scan.limit != fresh.limit ||
+                                 scan.seen != fresh.seen
+                           : scan.size != fresh.size || (status == SF_NEED && scan.need != fresh.need) ||
+                                 (status == SF_LONG && (scan.left != fresh.left || scan.resume != fresh.resume)))
+        return fail(line, "something else behind the frames at once");
+    if (status == SF_NEED && searches() && searched + SF_TEXT_MAX < size)
+        return fail(line, "%" PRIu64 " bytes would be searched again behind the frames at once", size - searched);
+    return 1;
+}
+
 /* `frames`, where the kind has it: in the first bytes of the stream, as many as `scan` finds whole. */
 static int read_many(void)
 {
@@ -418,10 +442,10 @@ static int read_many(void)
     for (uint64_t size = 0; size <= stream->data.size; size++) {
         if (!worth_cutting(size, stream->data.size))
             continue;
-        const uint8_t *held = place(stream->data.data, size, now.behind);
         for (size_t most = 0; most <= 8; most += most ? most : 1) {
-            uint64_t used = UINT64_MAX, at = 0;
-            size_t count = framing->kind->frames(framing, held, size, spans, most, &used);
+            const uint8_t *held = place(stream->data.data, size, now.behind);
+            uint64_t used = UINT64_MAX, searched = UINT64_MAX, at = 0;
+            size_t count = framing->kind->frames(framing, held, size, spans, most, &used, &searched);
             if (count > most || count > now.known ||
                 (!count && most && now.known && now.frame[0].size <= size && !now.frame[0].overlong))
                 return fail(stream->line, "%zu frames at once in %" PRIu64 " bytes", count, size);
@@ -432,6 +456,8 @@ static int read_many(void)
             }
             if (used != at || used > size)
                 return fail(stream->line, "%zu frames at once take %" PRIu64 " bytes", count, used);
+            if (count < most && !goes_on(stream->data.data + used, size - used, searched))
+                return 0;
         }
     }
     return 1;

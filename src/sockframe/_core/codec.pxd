@@ -64,7 +64,7 @@ cdef extern from "sockframe.h":
         int (*wrap)(const sf_framing *framing, const uint8_t *payload, uint64_t size, sf_wrapped *out) except -2
         int (*skip)(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan) noexcept
         size_t (*frames)(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_span *spans, size_t most,
-                         uint64_t *used) noexcept
+                         uint64_t *used, uint64_t *searched) noexcept
 
     const sf_kind *sf_kind_named(const char *name)
     int sf_scan_frame(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan) except -2

@@ -44,6 +44,7 @@ cdef extern from *:
 
 cdef enum:
     SIGNAL_FRAMES = 4096  # frames between two looks for a signal
+    SPANS = 256  # frames that are found in one call
 
 cdef uint8_t NOTHING  # where the bytes of an empty store are
 
@@ -823,21 +824,23 @@ cdef class Decoder:
         return status
 
     cdef Py_ssize_t take_whole(self, list out, const uint8_t *data, Py_ssize_t size, Py_ssize_t limit) except -1:
-        """Append the payloads of the whole, good frames from `data` on; return the bytes that they take."""
-        cdef sf_span spans[64]
-        cdef size_t found = 64, i, most
-        cdef uint64_t used
+        """Append the payloads of the whole, good frames from `data` on; return the bytes that they take. Of the next
+        frame, so much as was searched is not searched again."""
+        cdef sf_span spans[SPANS]
+        cdef size_t found = SPANS, i, most
+        cdef uint64_t used, searched = 0
         cdef Py_ssize_t taken = 0, rounds = 0
-        while found == 64 and limit:
-            most = min(limit, 64)
-            found = self.plan.c.kind.frames(&self.plan.c, data + taken, size - taken, spans, most, &used)
+        while found == SPANS and limit:
+            most = min(limit, SPANS)
+            found = self.plan.c.kind.frames(&self.plan.c, data + taken, size - taken, spans, most, &used, &searched)
             for i in range(found):
                 out.append(new_bytes(data + taken + spans[i].start, spans[i].stop - spans[i].start))
             taken += used
             limit -= found
             rounds += 1
-            if not rounds & 63:
+            if not rounds & (SIGNAL_FRAMES // SPANS - 1):
                 PyErr_CheckSignals()
+        self.resume = searched if limit else 0
         return taken
 
     cdef Py_ssize_t place_whole(self, FrameBatch batch, const uint8_t *data, Py_ssize_t size,

@@ -7,8 +7,8 @@ static int scan_fixed(const sf_framing *framing, const uint8_t *data, uint64_t s
 {
     uint64_t length = framing->number[LENGTH];
     (void)data;
-    if (length > framing->max_length) /* in a Tagged with a lower limit */
-        return sf_too_long(framing, scan, length, 1, size, length, 0, length);
+    if (length > framing->max_length) /* in a Tagged with a lower limit; a fault is in a byte, and needs one */
+        return size ? sf_too_long(framing, scan, length, 1, size, length, 0, length) : sf_want(scan, 1);
     if (size < length)
         return sf_await(scan, size, length, 0, length);
     return sf_found(scan, length, 0, length);

@@ -845,9 +845,10 @@ cdef class Decoder:
 
     cdef Py_ssize_t place_whole(self, FrameBatch batch, const uint8_t *data, Py_ssize_t size,
                                 Py_ssize_t limit) except -1:
-        """Note where the payloads of the whole, good frames from `data` on lie; return the bytes that they take."""
+        """Note where the payloads of the whole, good frames from `data` on lie; return the bytes that they take. Of the
+        next frame, so much as was searched is not searched again."""
         cdef Py_ssize_t taken = 0, most, found
-        cdef uint64_t used
+        cdef uint64_t used, searched
         if batch.side != NULL:
             return 0  # where they lie is of no use
         while limit:
@@ -855,11 +856,12 @@ cdef class Decoder:
                 batch.grow(batch.found * (size - taken) // taken if taken else 0)
             most = min(limit, batch.room - batch.found, <Py_ssize_t>SIGNAL_FRAMES)
             found = self.plan.c.kind.frames(&self.plan.c, data + taken, size - taken, batch.place + batch.found, most,
-                                            &used)
+                                            &used, &searched)
             batch.move(found, data + taken)
             taken += used
             limit -= found
             if found < most:
+                self.resume = searched
                 break
             PyErr_CheckSignals()
         return taken

@@ -93,7 +93,7 @@ def by_hand(tell: Tell) -> None:
             if events & selectors.EVENT_WRITE:
                 self.send(self.unsent)
                 return
-            data = self.sock.recv(262144)
+            data = self.sock.recv(65536)
             if not data:
                 selector.unregister(self.sock)
                 self.sock.close()

@@ -209,8 +209,12 @@ def test_a_turn_that_another_thread_has_is_not_waited_for(wing: Any) -> None:
         task.result()
 
 
-def test_a_failed_socket_raises(wing: Any) -> None:
+@pytest.mark.parametrize("size", [1, 70_000])
+def test_a_failed_socket_raises(wing: Any, size: int) -> None:
+    """It is no failure of the handler's, which is asked no more."""
     sock = Timed(takes=[ConnectionResetError(104, "reset")])
     conn = wing.FramedSocket(sock, LengthPrefix())
+    asked: list[int] = []
     with pytest.raises(ConnectionResetError):
-        conn._answer([b"1"], echo, SECOND)
+        conn._answer([bytes(size)] * 3, lambda payload: asked.append(1) or payload, SECOND)
+    assert len(asked) == (1 if size > 1 else 3)

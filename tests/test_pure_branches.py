@@ -100,6 +100,19 @@ def test_a_connection_that_can_not_keep_its_tail_is_closed(name: str, send: Any)
             right.recv(timeout=LIMIT)
 
 
+def test_a_capsule_that_can_not_be_made_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sockframe._pure import arrow
+
+    def fail(*_: Any) -> None:
+        raise MemoryError
+    monkeypatch.setattr(arrow, "_set_destructor", fail)
+    before = arrow._arrays.copy(), arrow._capsules.copy()
+    for make in (arrow.schema_capsule, lambda: arrow.array_capsule([b"a"], b"a")):
+        with pytest.raises(MemoryError):
+            make()
+        assert (arrow._arrays, arrow._capsules) == before
+
+
 # ---- forks ----
 
 def test_of_two_threads_behind_a_fork_one_looks_after_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:

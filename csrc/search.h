@@ -27,7 +27,7 @@ typedef struct {
     uint64_t table[4];          /* a bit for each of the 256 */
 } sf_set;
 
-static inline int sf_set_has(const sf_set *set, uint8_t byte) 
+static inline int sf_set_has(const sf_set *set, uint8_t byte)
 {
     return (int)(set->table[byte >> 6] >> (byte & 63) & 1);
 }

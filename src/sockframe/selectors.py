@@ -94,7 +94,7 @@ class FrameSelector:
         number = self._find(conn)
         if number < 0:
             raise KeyError(f"{conn!r} is not registered")
-        key = FrameKey(conn, self._data[number])
+        key = self._key(number)
         self._erase(number)
         conn._watch(None)
         return key
@@ -133,8 +133,7 @@ class FrameSelector:
 
     def get_map(self) -> dict[int, FrameKey]:
         """Return the keys of all registered connections, by descriptor."""
-        return {number: FrameKey(conn, self._data[number])
-                for number, conn in enumerate(self._conns) if conn is not None}
+        return {number: self._key(number) for number, conn in enumerate(self._conns) if conn is not None}
 
     def close(self) -> None:
         """Stop watching all connections; they stay open."""
@@ -202,6 +201,10 @@ class FrameSelector:
         # Its socket was closed, which nobody told, or it is registered no more.
         return next((number for number, other in enumerate(self._conns) if other is conn), -1)
 
+    def _key(self, number: int) -> FrameKey:
+        """Return the key of the connection with this descriptor."""
+        return FrameKey(self._conns[number], self._data[number])
+
     def _is_registered(self, number: int) -> bool:
         """Say whether a descriptor is that of a connection."""
         return number < len(self._conns) and self._conns[number] is not None
@@ -211,7 +214,7 @@ class FrameSelector:
         number = self._find(conn)
         if number < 0:
             return
-        self._waiting.append((FrameKey(conn, self._data[number]), error))
+        self._waiting.append((self._key(number), error))
         try:
             self._erase(number, polled)
         except BaseException:
@@ -243,8 +246,9 @@ class FrameSelector:
         if unseen:
             events = [event for event in events if event[0] not in unseen]
         try:
-            for number, conn in unseen.items():
-                self._deliver(conn, self._data[number])
+            for number in unseen:
+                if self._is_registered(number):  # still: a framing of the user's may have seen to another one
+                    self._deliver(self._key(number))
             rest = self._receive(events, self._conns, self._data, self._progress, self._waiting, self._end)
         except BaseException:
             # A signal handler, or a framing of the user's: what has arrived is held, and no poll sees it.
@@ -254,7 +258,7 @@ class FrameSelector:
             if number in self._others:
                 self._waiting.append((self._others[number], []))
             elif self._is_registered(number):
-                self._flush(number, self._conns[number], self._data[number])
+                self._flush(number, self._key(number))
         for number in unseen:
             self._unseen.pop(number, None)
         if self._hiding:
@@ -273,32 +277,32 @@ class FrameSelector:
             if number in self._hiding:
                 self._hiding[number] = events
 
-    def _deliver(self, conn: Any, data: Any) -> None:
+    def _deliver(self, key: FrameKey) -> None:
         """Deliver the whole frames that a connection holds, in itself or in its TLS."""
         try:
-            self._waiting.append((FrameKey(conn, data), conn.recv_many(timeout=0)))
+            self._waiting.append((key, key.conn.recv_many(timeout=0)))
         except BlockingIOError:
             pass
         except Exception as error:
             if not is_own_error(error):
                 raise
-            self._end(conn, error)
+            self._end(key.conn, error)
 
-    def _flush(self, number: int, conn: Any, data: Any) -> None:
+    def _flush(self, number: int, key: FrameKey) -> None:
         """Send more of a connection's tail."""
         try:
-            conn.flush(timeout=0)
+            key.conn.flush(timeout=0)
         except BlockingIOError:
-            self._poll_for(number, conn)
+            self._poll_for(number, key.conn)
             return
         except Exception as error:
             if not is_own_error(error):
                 raise
-            self._end(conn, error)
+            self._end(key.conn, error)
             return
-        self._poll_for(number, conn)
+        self._poll_for(number, key.conn)
         if self._progress:
-            self._waiting.append((FrameKey(conn, data), []))
+            self._waiting.append((key, []))
 
 
 def wanted(conn: Any) -> int:

@@ -116,6 +116,7 @@ cdef class Decoder:
 
     cdef int enter(self) except -1
     cdef int check(self) except -1
+    cdef int accept(self, Py_ssize_t size) except -1
     cdef void use(self, Plan plan) noexcept
     cdef int run(self, const uint8_t *data, Py_ssize_t size, sf_scan *scan) except -2
     cdef void await_more(self, sf_scan *scan, Py_ssize_t held) noexcept

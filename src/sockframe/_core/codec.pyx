@@ -501,10 +501,7 @@ cdef class Decoder:
         try:
             hold(data, &view, "data", False)
             try:
-                self.check()
-                if self.ended and view.len:
-                    raise errors.ended_error()
-                self.lent = 0
+                self.accept(view.len)
                 if self.plan.own:
                     # Bytes that stay as they are, for as long as the framing keeps its view.
                     data = new_bytes(<const uint8_t *>view.buf, view.len)
@@ -528,10 +525,7 @@ cdef class Decoder:
         try:
             hold(data, &view, "data", False)
             try:
-                self.check()
-                if self.ended and view.len:
-                    raise errors.ended_error()
-                self.lent = 0
+                self.accept(view.len)
                 held = self.end - self.begin
                 if held:
                     # An unfinished frame grows where it lies, and the others behind it.
@@ -552,10 +546,7 @@ cdef class Decoder:
         try:
             hold(data, &view, "data", False)
             try:
-                self.check()
-                if self.ended and view.len:
-                    raise errors.ended_error()
-                self.lent = 0
+                self.accept(view.len)
                 self.append(<const uint8_t *>view.buf, view.len)
             finally:
                 PyBuffer_Release(&view)
@@ -672,6 +663,14 @@ cdef class Decoder:
             if self.fault[0] > 0:
                 raise errors.scan_error(*self.fault)
             raise (errors.own_error if self.fault[0] else errors.incomplete_error)(*self.fault[1:])
+        return 0
+
+    cdef int accept(self, Py_ssize_t size) except -1:
+        """So many bytes have come: refuse them behind a fault, or behind the end; a buffer that was lent is void."""
+        self.check()
+        if self.ended and size:
+            raise errors.ended_error()
+        self.lent = 0
         return 0
 
     cdef const uint8_t *start(self) noexcept:

@@ -1058,8 +1058,7 @@ cdef class Connection:
                     continue
                 if not PyBytes_CheckExact(reply):
                     break
-                view.buf = PyBytes_AS_STRING(reply)
-                view.len = PyBytes_GET_SIZE(reply)
+                hold(reply, &view, "reply", False)  # it is bytes: nothing to let go of
                 wrap_payload(self.plan, &view, &wrapped, last, -1)
                 last = wrapped.last
                 pushing = True

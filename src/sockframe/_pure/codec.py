@@ -240,10 +240,7 @@ class Decoder:
         self._enter()
         try:
             new = hold(data, "data")
-            self._check()
-            if self._ended and new:
-                raise errors.ended_error()
-            self._lent = None
+            self._accept(len(new))
             return self._decode_bytes(new)
         finally:
             self._busy = False
@@ -256,10 +253,7 @@ class Decoder:
         self._enter()
         try:
             new = hold(data, "data")
-            self._check()
-            if self._ended and new:
-                raise errors.ended_error()
-            self._lent = None
+            self._accept(len(new))
             batch = new_batch()  # what fails must fail before frames are taken
             batch._frames = self._decode_bytes(new)
             return batch
@@ -271,10 +265,7 @@ class Decoder:
         self._enter()
         try:
             new = hold(data, "data")
-            self._check()
-            if self._ended and new:
-                raise errors.ended_error()
-            self._lent = None
+            self._accept(len(new))
             self._append(new)
         finally:
             self._busy = False
@@ -386,6 +377,13 @@ class Decoder:
             if self._fault[0] > 0:
                 raise errors.scan_error(*self._fault)
             raise (errors.own_error if self._fault[0] else errors.incomplete_error)(*self._fault[1:])
+
+    def _accept(self, size: int) -> None:
+        """So many bytes have come: refuse them behind a fault, or behind the end; a buffer that was lent is void."""
+        self._check()
+        if self._ended and size:
+            raise errors.ended_error()
+        self._lent = None
 
     def _use(self, kind: Kind) -> None:
         """Read what is held, and all that follows, by another framing."""

@@ -19,6 +19,18 @@ static inline int sf_equal(const uint8_t *one, const uint8_t *other, uint64_t si
     return !size || !memcmp(one, other, (size_t)size);
 }
 
+/* Have data[from .. to) brought into the cache while other work is done: what is read in order the processor sees coming,
+ * but not what a length leaps to. */
+static inline void sf_bring_near(const uint8_t *data, uint64_t from, uint64_t to, uint64_t size)
+{
+#ifdef __GNUC__
+    for (to = to < size ? to : size; from < to; from += 64)
+        __builtin_prefetch(data + from);
+#else
+    (void)data, (void)from, (void)to, (void)size;
+#endif
+}
+
 static inline int sf_found(sf_scan *scan, uint64_t size, uint64_t start, uint64_t stop)
 {
     scan->size = size;

@@ -35,6 +35,7 @@ static uint64_t largest(uint64_t bytes) { return UINT64_MAX >> (64 - 8 * bytes);
 /* ---- LengthPrefix ---- */
 
 enum { PREFIX, PREFIX_LITTLE, INCLUSIVE };
+enum { LEAP = 256 }; /* from this length on, the next header is out of sight: the one of the fourth is asked for */
 
 static int scan_length_prefix(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan)
 {
@@ -71,6 +72,8 @@ static size_t frames_length_prefix(const sf_framing *framing, const uint8_t *dat
         length = read_number(data + at, size - at, header, little);
         if (length < least || (length -= least) > limit || length > size - at - header)
             break;
+        if (length >= LEAP)
+            sf_bring_near(data, at + 4 * (header + length), at + 4 * (header + length) + 256, size);
         spans[found].start = at + header;
         at = spans[found++].stop = at + header + length;
     }

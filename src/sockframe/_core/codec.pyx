@@ -45,6 +45,8 @@ cdef extern from *:
 cdef enum:
     SIGNAL_FRAMES = 4096  # frames between two looks for a signal
     SPANS = 256  # frames that are found in one call
+    LARGE = 256  # bytes of a payload for which another is brought into the cache
+    AHEAD = 2048  # so far behind it, and no more bytes than twice that
 
 cdef uint8_t NOTHING  # where the bytes of an empty store are
 
@@ -168,6 +170,7 @@ cdef Plan plan_of(object framing):
 # ---- framings of the user's own ----
 
 cdef extern from "kind.h":
+    void sf_bring_near(const uint8_t *data, uint64_t begin, uint64_t end, uint64_t size)
     int sf_found(sf_scan *scan, uint64_t size, uint64_t start, uint64_t stop)
     int sf_want(sf_scan *scan, uint64_t need)
     int sf_await(sf_scan *scan, uint64_t have, uint64_t size, uint64_t start, uint64_t stop)
@@ -827,13 +830,17 @@ cdef class Decoder:
         frame, so much as was searched is not searched again."""
         cdef sf_span spans[SPANS]
         cdef size_t found = SPANS, i, most
-        cdef uint64_t used, searched = 0
+        cdef uint64_t used, searched = 0, stop, length
         cdef Py_ssize_t taken = 0, rounds = 0
         while found == SPANS and limit:
             most = min(limit, SPANS)
             found = self.plan.c.kind.frames(&self.plan.c, data + taken, size - taken, spans, most, &used, &searched)
             for i in range(found):
-                out.append(new_bytes(data + taken + spans[i].start, spans[i].stop - spans[i].start))
+                stop = taken + spans[i].stop
+                length = spans[i].stop - spans[i].start
+                if length >= LARGE:
+                    sf_bring_near(data, stop - length + AHEAD, min(stop, stop - length + 2 * AHEAD) + AHEAD, size)
+                out.append(new_bytes(data + stop - length, length))
             taken += used
             limit -= found
             rounds += 1

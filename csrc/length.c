@@ -26,6 +26,14 @@ static inline uint64_t read_number(const uint8_t *data, uint64_t here, uint64_t 
 
 static void write_number(uint8_t *data, uint64_t size, int little, uint64_t value)
 {
+    if (size == 4) {
+        uint8_t a = (uint8_t)(value >> 24), b = (uint8_t)(value >> 16), c = (uint8_t)(value >> 8), d = (uint8_t)value;
+        data[0] = little ? d : a;
+        data[1] = little ? c : b;
+        data[2] = little ? b : c;
+        data[3] = little ? a : d;
+        return;
+    }
     for (uint64_t i = 0; i < size; i++, value >>= 8)
         data[little ? i : size - 1 - i] = (uint8_t)value;
 }

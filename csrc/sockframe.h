@@ -202,6 +202,13 @@ static inline void sf_stuff(const sf_wrapped *wrapped, const uint8_t *payload, u
     wrapped->by->kind->stuff(payload, size, body);
 }
 
+/* Wrap payloads one behind the other, until the frames have `enough` bytes or more: how many of the `count` it did, and
+ * in *used the bytes of their frames. It stops in front of a payload that sf_wrap_frame refuses, or says to be the last
+ * of its stream, and of a frame that is larger than `largest`. At `target` there is room for enough + largest + 8 bytes;
+ * where it is NULL the payloads are only looked at, whatever size their frames have. */
+size_t sf_wrap_many(const sf_framing *framing, const sf_text *payloads, size_t count, uint64_t largest,
+                    uint64_t enough, uint8_t *target, uint64_t *used);
+
 #ifdef __cplusplus
 }
 #endif

@@ -72,6 +72,8 @@ cdef extern from "sockframe.h":
     void sf_unstuff(const sf_scan *scan, const uint8_t *data, uint8_t *payload)
     int sf_wrap_frame(const sf_framing *framing, const uint8_t *payload, uint64_t size, sf_wrapped *out) except -2
     void sf_stuff(const sf_wrapped *wrapped, const uint8_t *payload, uint64_t size, uint8_t *body)
+    size_t sf_wrap_many(const sf_framing *framing, const sf_text *payloads, size_t count, uint64_t largest,
+                        uint64_t enough, uint8_t *target, uint64_t *used)
 
 
 cdef class Plan:
@@ -138,6 +140,7 @@ cdef class Decoder:
     cdef void tidy(self) noexcept
     cdef int append(self, const uint8_t *data, Py_ssize_t size) except -1
     cdef bytes take(self)
+    cdef bytes take_whole_one(self)
     cdef list take_many(self, Py_ssize_t limit, uint64_t room)
     cdef FrameBatch take_batch(self, uint64_t room, Py_ssize_t kept)
     cdef object view_of(self, Py_ssize_t size)
@@ -151,6 +154,7 @@ cdef class Decoder:
 
 
 cdef enum:
+    SMALL = 16384  # frames up to this size are gathered
     SLACK = 65536  # bytes that an unfinished frame may hold beyond twice what arrived
 
 
@@ -159,6 +163,8 @@ cdef bytes payload_of(sf_scan *scan, const uint8_t *data)
 cdef Plan plan_of(object framing)
 cdef int hold(object value, Py_buffer *view, str what, bint writable) except -1
 cdef int wrap_payload(Plan plan, Py_buffer *view, sf_wrapped *wrapped, bint last, Py_ssize_t index) except -1
+cdef Py_ssize_t wrap_bytes(Plan plan, tuple payloads, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t enough,
+                           uint8_t *target, Py_ssize_t *used) noexcept
 cdef void release(Py_buffer *view, sf_wrapped *wrapped) noexcept
 cdef Py_ssize_t frame_size(sf_wrapped *wrapped) noexcept
 cdef Py_ssize_t place_frame(uint8_t *target, sf_wrapped *wrapped) noexcept

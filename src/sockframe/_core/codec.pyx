@@ -12,6 +12,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.list cimport PyList_GET_SIZE
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
+from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.stdint cimport UINT64_MAX
 from libc.string cimport memcpy, memmove
 
@@ -45,6 +46,7 @@ cdef extern from *:
 cdef enum:
     SIGNAL_FRAMES = 4096  # frames between two looks for a signal
     SPANS = 256  # frames that are found in one call
+    TEXTS = 256  # payloads that are wrapped in one
     LARGE = 256  # bytes of a payload for which another is brought into the cache
     AHEAD = 2048  # so far behind it, and no more bytes than twice that
 
@@ -269,6 +271,31 @@ cdef int wrap_payload(Plan plan, Py_buffer *view, sf_wrapped *wrapped, bint last
     return 0
 
 
+cdef Py_ssize_t wrap_bytes(Plan plan, tuple payloads, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t enough,
+                           uint8_t *target, Py_ssize_t *used) noexcept:
+    """Wrap payloads from the `first` on, until there are `enough` bytes, and return how many; or where `target` is NULL
+    see that they can be wrapped. It stops in front of any that is not bytes, can't be wrapped or is large."""
+    cdef sf_text texts[TEXTS]
+    cdef size_t count = 0
+    cdef uint64_t size = 0
+    used[0] = 0
+    if plan.own:
+        return 0
+    stop = min(stop - first, <Py_ssize_t>TEXTS)
+    while <Py_ssize_t>count < stop:
+        payload = <object>PyTuple_GET_ITEM(payloads, first + count)
+        if not PyBytes_CheckExact(payload):
+            break
+        if <Py_ssize_t>count + 16 < stop:
+            sf_bring_near(<const uint8_t *>PyTuple_GET_ITEM(payloads, first + count + 16), 0, 128, 128)
+        texts[count].data = <const uint8_t *>PyBytes_AS_STRING(payload)
+        texts[count].size = PyBytes_GET_SIZE(payload)
+        count += 1
+    count = sf_wrap_many(&plan.c, texts, count, SMALL, enough, target, &size)
+    used[0] = size
+    return count
+
+
 cdef void release(Py_buffer *view, sf_wrapped *wrapped) noexcept:
     """Let go of a payload and of what was made of it."""
     PyBuffer_Release(view)
@@ -330,7 +357,7 @@ cdef class Encoder:
         An error names the payload's place, counted from 0.
         """
         cdef tuple items = tuple(payloads)
-        cdef Py_ssize_t i, size = 0, room = 16 * len(items), needed
+        cdef Py_ssize_t i = 0, look = 0, size = 0, room = 16 * len(items) + SMALL + 8, needed, count
         cdef Py_buffer view
         cdef sf_wrapped wrapped
         cdef bint last = False
@@ -340,7 +367,17 @@ cdef class Encoder:
                 room += PyBytes_GET_SIZE(item)
         out = PyBytes_FromStringAndSize(NULL, room)
         try:
-            for i in range(len(items)):
+            while i < len(items):
+                if i >= look:
+                    look = i + SIGNAL_FRAMES
+                    PyErr_CheckSignals()
+                if not last and room - size > SMALL + 8:
+                    count = wrap_bytes(self.plan, items, i, len(items), room - size - SMALL - 8,
+                                       <uint8_t *>PyBytes_AsString(out) + size, &needed)
+                    i += count
+                    size += needed
+                    if count:
+                        continue
                 hold(items[i], &view, "payload", False)
                 try:
                     wrap_payload(self.plan, &view, &wrapped, last, i)
@@ -350,10 +387,9 @@ cdef class Encoder:
                         room = size + needed + max(size, needed)
                         _PyBytes_Resize(&out, room)
                     size += place_frame(<uint8_t *>PyBytes_AsString(out) + size, &wrapped)
+                    i += 1
                 finally:
                     release(&view, &wrapped)
-                if not i & (SIGNAL_FRAMES - 1):
-                    PyErr_CheckSignals()
             if size != room:
                 _PyBytes_Resize(&out, size)
             return <object>out
@@ -830,17 +866,17 @@ cdef class Decoder:
         frame, so much as was searched is not searched again."""
         cdef sf_span spans[SPANS]
         cdef size_t found = SPANS, i, most
-        cdef uint64_t used, searched = 0, stop, length
+        cdef uint64_t used, searched = 0, start, length
         cdef Py_ssize_t taken = 0, rounds = 0
         while found == SPANS and limit:
             most = min(limit, SPANS)
             found = self.plan.c.kind.frames(&self.plan.c, data + taken, size - taken, spans, most, &used, &searched)
             for i in range(found):
-                stop = taken + spans[i].stop
                 length = spans[i].stop - spans[i].start
                 if length >= LARGE:
-                    sf_bring_near(data, stop - length + AHEAD, min(stop, stop - length + 2 * AHEAD) + AHEAD, size)
-                out.append(new_bytes(data + stop - length, length))
+                    start = taken + spans[i].start + AHEAD
+                    sf_bring_near(data, start, start + min(length, <uint64_t>(2 * AHEAD)), size)
+                out.append(bytes_of(<const char *>data + taken + spans[i].start, length))
             taken += used
             limit -= found
             rounds += 1
@@ -991,6 +1027,21 @@ cdef class Decoder:
             return frames[0] if frames else None
         self.tidy()
         return None
+
+    cdef bytes take_whole_one(self):
+        """Take the next frame off what is held where it is whole and good, and nothing else is to be seen to; None
+        says nothing about it. No Python code runs."""
+        cdef sf_span span
+        cdef uint64_t used, searched
+        cdef bytes frame
+        if self.plan.c.kind.frames == NULL or self.begin == self.end or self.least or self.long is not None or self.lent:
+            return None
+        if not self.plan.c.kind.frames(&self.plan.c, self.start(), self.end - self.begin, &span, 1, &used, &searched):
+            self.resume = searched
+            return None
+        frame = new_bytes(self.start() + span.start, span.stop - span.start)
+        self.skip(used)
+        return frame
 
     cdef list take_many(self, Py_ssize_t limit, uint64_t room):
         """Take at most `limit` frames, or about `room` bytes of them, off what is held."""

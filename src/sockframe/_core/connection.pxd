@@ -67,6 +67,7 @@ cdef class Connection:
     cdef bint fill(self, int64_t deadline) except -1
     cdef int use(self, Plan plan) except -1
     cdef int end(self) except -1
+    cdef bytes frame_here(self, Plan plan)
     cdef bytes receive_frame(self, Plan plan, int64_t deadline)
     cdef list receive_frames(self, Py_ssize_t limit, int64_t deadline)
     cdef FrameBatch receive_batch(self, int64_t deadline)

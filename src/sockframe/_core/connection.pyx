@@ -20,8 +20,8 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from .batch cimport FrameBatch, batch_of
-from .codec cimport (SF_FAULT, SF_FRAME, SF_LONG, SF_NEED, Decoder, Plan, frame_size, hold, join_frame, new_bytes,
-                     payload_of, place_frame, plan_of, release, sf_scan, sf_unstuff, sf_wrapped, wrap_payload)
+from .codec cimport (SF_FAULT, SF_FRAME, SF_LONG, SF_NEED, SMALL, Decoder, Plan, frame_size, hold, join_frame, new_bytes,
+                     payload_of, place_frame, plan_of, release, sf_scan, sf_unstuff, sf_wrapped, wrap_bytes, wrap_payload)
 
 from .. import errors, transport
 from ..transport import UNSET
@@ -68,9 +68,9 @@ cdef enum:
     RECEIVE = 65536      # bytes asked of a receive
     LARGE = 65536        # missing payload bytes that are worth a receive straight into place
     GATHER = 65536       # bytes of small frames for one send
-    SMALL = 16384        # frames up to this size are gathered
     SINGLE = 2048        # so is a payload sent alone, up to this size of frame
     BATCH = 1024         # frames for one send
+    SIGNAL_FRAMES = 4096 # frames between two looks for a signal
     LOOK = 64            # answers between two looks at the clock, at most
     MANY = 1 << 20       # bytes of frames that recv_many() returns, about
 
@@ -173,7 +173,13 @@ cdef class Connection:
         """
         self.check_open()
         cdef Plan plan = self.plan if framing is None else plan_of(framing)
-        cdef int64_t deadline = self.deadline(timeout)
+        cdef int64_t deadline
+        cdef bytes frame
+        if timeout is UNSET:
+            frame = self.frame_here(plan)
+            if frame is not None:
+                return frame
+        deadline = self.deadline(timeout)
         self.enter(&self.reading, deadline)
         try:
             return self.receive_frame(plan, deadline)
@@ -234,7 +240,11 @@ cdef class Connection:
 
     def __next__(self):
         self.check_open()
-        cdef int64_t deadline = self.deadline(UNSET)
+        cdef int64_t deadline
+        cdef bytes frame = self.frame_here(self.plan)
+        if frame is not None:
+            return frame
+        deadline = self.deadline(UNSET)
         self.enter(&self.reading, deadline)
         try:
             return self.receive_frame(self.plan, deadline)
@@ -615,6 +625,14 @@ cdef class Connection:
         self.rest = self.decoder.close(self._methods is not None and self._methods.ragged)
         return 0
 
+    cdef bytes frame_here(self, Plan plan):
+        """Return the next payload where it is here whole, and nobody is receiving; else None. That needs no deadline,
+        and no turn: no Python code runs, nor another thread."""
+        if (self.reading.owner or self.turns is not None or self.partial != NULL or self.rest is not None
+                or self.decoder.plan is not plan):
+            return None
+        return self.decoder.take_whole_one()
+
     cdef bytes receive_frame(self, Plan plan, int64_t deadline):
         """Return the next payload."""
         cdef Decoder decoder = self.decoder
@@ -938,9 +956,16 @@ cdef class Connection:
         """Raise the error of the first payload that can't be sent."""
         cdef sf_wrapped wrapped
         cdef Py_buffer view
-        cdef Py_ssize_t i
+        cdef Py_ssize_t i = 0, look = 0, count
         cdef bint last = self.last
-        for i in range(len(payloads)):
+        while i < len(payloads):
+            if i >= look:
+                look = i + SIGNAL_FRAMES
+                PyErr_CheckSignals()
+            if not last:
+                i += wrap_bytes(self.plan, payloads, i, len(payloads), 1, NULL, &count)
+                if i == len(payloads):
+                    return 0
             wrapped.object = NULL
             hold(payloads[i], &view, "payload", False)
             try:
@@ -948,8 +973,7 @@ cdef class Connection:
             finally:
                 release(&view, &wrapped)
             last = wrapped.last
-            if not i & 4095:
-                PyErr_CheckSignals()
+            i += 1
         return 0
 
     cdef int send_frames(self, object source, tuple whole, int64_t deadline) except -1:
@@ -958,7 +982,7 @@ cdef class Connection:
         cdef Py_ssize_t at = 0, pulled = 0
         cdef bint begun = False
         self.send_tail(deadline)
-        buffer = <uint8_t *>PyMem_Malloc(GATHER + SMALL)
+        buffer = <uint8_t *>PyMem_Malloc(GATHER + SMALL + 8)
         if buffer == NULL:
             raise MemoryError
         try:
@@ -987,11 +1011,18 @@ cdef class Connection:
         cdef sf_wrapped wrapped
         cdef iovec pieces[4]
         cdef Py_buffer view
-        cdef Py_ssize_t gathered = 0, first = pulled[0]
+        cdef Py_ssize_t gathered = 0, first = pulled[0], count, size
         cdef bint last = self.last
         cdef object item, end = END, broken = None
         while gathered < GATHER and pulled[0] - first < BATCH:
             if whole is not None:
+                if not last:
+                    count = wrap_bytes(self.plan, whole, pulled[0], min(len(whole), first + BATCH), GATHER - gathered,
+                                       buffer + gathered, &size)
+                    pulled[0] += count
+                    gathered += size
+                    if count:
+                        continue
                 if pulled[0] == len(whole):
                     break
                 item = whole[pulled[0]]
@@ -1036,7 +1067,7 @@ cdef class Connection:
         cdef bint last = self.last, calling = False, pushing = False
         cdef int64_t begun = sf_now(), now, end = begun + turn
         cdef object reply = None, failed = None
-        cdef uint8_t *buffer = <uint8_t *>PyMem_Malloc(GATHER + SMALL)
+        cdef uint8_t *buffer = <uint8_t *>PyMem_Malloc(GATHER + SMALL + 8)
         if buffer == NULL:
             raise MemoryError
         wrapped.object = NULL

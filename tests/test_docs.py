@@ -130,10 +130,11 @@ def test_the_checks_run_the_readmes_test_command(path: str) -> None:
     assert "command=$(grep -m1 'python -m pytest' README.md)" in (ROOT / path).read_text()
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/migration.md"])
 def test_every_link_leads_somewhere(name: str) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text()):
-        assert target.startswith("https://") or (ROOT / target).exists(), target
+    path = ROOT / name
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+        assert target.startswith("https://") or (path.parent / target).exists(), target
 
 
 def test_every_path_of_contributing_exists() -> None:

@@ -5,6 +5,7 @@ Whoever adds a framing kind, a fault, a method or a module finds here what is st
 
 import ast
 import importlib
+import importlib.util
 import inspect
 import os
 import re
@@ -23,6 +24,7 @@ CORE = PACKAGE / "_core"
 PURE = PACKAGE / "_pure"
 ROOMS = sorted(path.stem for path in CORE.glob("*.pyx"))
 WITHOUT_CORE = os.environ.get("SOCKFRAME_CORE") == "0"
+WITHOUT_TWISTED = importlib.util.find_spec("twisted") is None
 needs_core = pytest.mark.skipif(WITHOUT_CORE, reason="SOCKFRAME_CORE is 0")
 
 #: Who may import whom: each module only those of earlier lines, and the rooms of a package each other.
@@ -33,7 +35,7 @@ LAYERS = [
     {"_core", "_pure"},
     {"_wing"},
     {"sockets", "selectors"},
-    {"server"},
+    {"server", "drop_in"},
     {"__init__"},
     {"stdlib_bench"},
     {"cli"},
@@ -267,7 +269,8 @@ def importable() -> "list[str]":
     paths = [path for path in modules() if path.suffix in (".py", ".pyx")]
     names = [".".join(["sockframe", *path.relative_to(PACKAGE).with_suffix("").parts]) for path in paths]
     return [name.removesuffix(".__init__") for name in names
-            if not (WITHOUT_CORE and name.startswith("sockframe._core"))]
+            if not (WITHOUT_CORE and name.startswith("sockframe._core"))
+            and not (WITHOUT_TWISTED and name == "sockframe.drop_in.twisted")]
 
 
 @pytest.mark.parametrize("name", importable())

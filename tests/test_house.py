@@ -35,6 +35,7 @@ LAYERS = [
     {"_core", "_pure"},
     {"_wing"},
     {"sockets", "selectors"},
+    {"aio"},
     {"server", "drop_in"},
     {"__init__"},
     {"stdlib_bench"},

@@ -70,6 +70,21 @@ def test_detach_gives_what_is_left(wing: Any) -> None:
             assert sock.recv(9) == b"more"
 
 
+def test_what_was_received_before_comes_first(wing: Any) -> None:
+    left, right = wing.pair(Lines())
+    with left:
+        left.send_many([b"one", b"two"])
+        assert right.recv() == b"one"
+        sock, leftover = right.detach()
+        with pytest.raises(TypeError):
+            wing.FramedSocket(sock, Lines(), received="text")
+        with wing.FramedSocket(sock, Lines(), received=leftover + b"thr") as again:
+            assert again.pending() == 7
+            left.send(b"ee")
+            assert [again.recv(), again.recv()] == [b"two", b"three"]
+
+
+
 def test_one_connection_can_not_be_made_twice_or_copied(wing: Any) -> None:
     """I7."""
     left, right = wing.pair(LengthPrefix())

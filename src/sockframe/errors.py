@@ -319,3 +319,23 @@ def os_error(number: int) -> OSError:
     if number == errno.ETIMEDOUT:
         return ConnectionError(number, os.strerror(number))
     return OSError(number, os.strerror(number))
+
+
+def wrong_loop_error(value: object) -> RuntimeError:
+    """Make the error of a call from another event loop or thread than the one that a stream belongs to."""
+    return RuntimeError(f"{type(value).__name__} belongs to another event loop, or to another thread")
+
+
+def concurrent_error(value: object) -> RuntimeError:
+    """Make the error of a task that receives while another one waits for a frame."""
+    return RuntimeError(f"{type(value).__name__}: another task waits for a frame already")
+
+
+def no_write_eof_error() -> OSError:
+    """Make the error of a half-close that an event loop's TLS can't do."""
+    return OSError(errno.EOPNOTSUPP, "under TLS, the transports of an event loop can't end their own half alone")
+
+
+def no_handover_error() -> ValueError:
+    """Make the error of a connection under TLS that is to change hands."""
+    return ValueError("a connection under TLS can't change hands: its keys stay where they are")

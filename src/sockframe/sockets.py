@@ -134,7 +134,7 @@ class SocketMethods:
 
 
 class FramedSocket(SocketMethods, Connection):
-    """Whole frames over a connected stream socket: `FramedSocket(sock, framing)`.
+    """Whole frames over a connected stream socket: `FramedSocket(sock, framing, received=b"")`.
 
     It owns the socket: closing it closes that. All that sends and receives is inherited from the
     wing's `Connection`.
@@ -180,6 +180,24 @@ def open_socket(address: Any, timeout: float | None) -> socket.socket:
     raise failure
 
 
+def tls_arguments(address: Any, tls: SSLContext | bool | None,
+                  server_hostname: str | None) -> tuple[SSLContext | None, str | None]:
+    """Return the context and the server's name that a client is to use, as `connect` tells; None for no TLS."""
+    if tls is True:
+        import ssl
+
+        tls = ssl.create_default_context()
+    if tls:
+        check_context(tls)
+        if server_hostname is None:
+            if isinstance(address, (str, bytes, os.PathLike)):
+                raise ValueError("a path names no host for TLS: give server_hostname")
+            server_hostname = address[0]
+    elif server_hostname is not None:
+        raise ValueError("server_hostname is for TLS: give tls, too")
+    return tls or None, server_hostname
+
+
 def connect(address: Any, framing: Framing, *, timeout: float | None = None, tls: SSLContext | bool | None = None,
             server_hostname: str | None = None) -> FramedSocket:
     """Connect to `address` and return a `FramedSocket`.
@@ -195,24 +213,13 @@ def connect(address: Any, framing: Framing, *, timeout: float | None = None, tls
     """
     if not isinstance(framing, Framing):
         raise errors.not_framing_error(framing)
-    if tls is True:
-        import ssl
-
-        tls = ssl.create_default_context()
-    if tls:
-        check_context(tls)
-        if server_hostname is None:
-            if isinstance(address, (str, bytes, os.PathLike)):
-                raise ValueError("a path names no host for TLS: give server_hostname")
-            server_hostname = address[0]
-    elif server_hostname is not None:
-        raise ValueError("server_hostname is for TLS: give tls, too")
+    context, server_hostname = tls_arguments(address, tls, server_hostname)
     deadline = deadline_after(timeout)
     sock = open_socket(address, timeout)
     try:
         conn = FramedSocket(sock, framing)
-        if tls:
-            conn.start_tls(tls, server_hostname=server_hostname, timeout=seconds_left(deadline))
+        if context is not None:
+            conn.start_tls(context, server_hostname=server_hostname, timeout=seconds_left(deadline))
     except BaseException:
         sock.close()
         raise

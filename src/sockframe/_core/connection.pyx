@@ -91,7 +91,9 @@ if hasattr(os, "register_at_fork"):
 
 
 cdef class Connection:
-    """Sends and receives whole frames over a connected stream socket: `Connection(sock, framing)`.
+    """Sends and receives whole frames over a connected stream socket: `Connection(sock, framing, received=b"")`.
+
+    `received` are bytes of the stream that were received already, such as what detach() returned.
 
     One reader and one writer at a time may be at work; other threads wait their turn, which counts
     against their deadlines. `timeout` is in seconds and for the whole call; None waits for ever, 0 does
@@ -109,11 +111,12 @@ cdef class Connection:
         self.shut = True  # until it is made
         self.forks = forks
 
-    def __init__(self, sock, framing):
+    def __init__(self, sock, framing, *, received=b""):
         cdef Plan plan = plan_of(framing)
         transport.refuse_unfit(sock)
         methods = transport.serving(sock)
         cdef Decoder decoder = Decoder(framing)
+        decoder.feed(received)
         if self.made:
             raise errors.reentry_error(type(self).__name__)
         self.sock = sock

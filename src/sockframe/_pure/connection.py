@@ -54,7 +54,9 @@ class _GoneTurn:
 
 
 class Connection:
-    """Sends and receives whole frames over a connected stream socket: `Connection(sock, framing)`.
+    """Sends and receives whole frames over a connected stream socket: `Connection(sock, framing, received=b"")`.
+
+    `received` are bytes of the stream that were received already, such as what detach() returned.
 
     One reader and one writer at a time may be at work; other threads wait their turn, which counts
     against their deadlines. `timeout` is in seconds and for the whole call; None waits for ever, 0 does
@@ -91,16 +93,20 @@ class Connection:
         self._watcher = None  # the selector that it is registered with
         return self
 
-    def __init__(self, sock: Any, framing: Framing) -> None:
+    def __init__(self, sock: Any, framing: Framing, *, received: Buffer = b"") -> None:
         kind = compiled(framing)
         transport.refuse_unfit(sock)
         methods = transport.serving(sock)
+        decoder = Decoder(framing)
+        before = hold(received, "data")
+        if before:  # or the decoder would hold something
+            decoder.feed(before)
         if hasattr(self, "_kind"):
             raise errors.reentry_error(type(self).__name__)
         self.sock = sock
         self._methods = methods
         self._kind = kind
-        self._decoder = Decoder(framing)
+        self._decoder = decoder
         self._rest: list[bytes] | None = None  # frames that the end of the stream made
         self._inbox: list[Any] | None = None   # bytes received that are not yet held, see _absorb
         self._last = False

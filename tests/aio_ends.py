@@ -125,6 +125,11 @@ class Ends:
         self.wing = wing
         self.contexts = contexts
 
+    @staticmethod
+    def on_arrival(stream: Any, call: Callable[[int], object] | None) -> None:
+        """Call this in the place of what a stream does when bytes have arrived."""
+        stream._link.arrived = stream._arrived if call is None else call
+
     @asynccontextmanager
     async def serving(self, handler: Any, framing: Any = FRAMING, over: str = "tcp",
                       **options: Any) -> AsyncIterator[Any]:

@@ -34,6 +34,7 @@ class StreamLink(Link):
         super().__init__(framing, read_limit, write_limit)
         self.begin = begin
         self.stream = FramedStream(self, framing)
+        self.arrived = self.stream._arrived
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -43,7 +44,7 @@ class StreamLink(Link):
 
     def buffer_updated(self, nbytes: int) -> None:
         if self.took(nbytes):
-            self.stream._arrived(nbytes)
+            self.arrived(nbytes)
 
     def eof_received(self) -> bool:
         stays = super().eof_received()

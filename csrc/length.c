@@ -26,12 +26,18 @@ static inline uint64_t read_number(const uint8_t *data, uint64_t here, uint64_t 
 
 static void write_number(uint8_t *data, uint64_t size, int little, uint64_t value)
 {
+    if (size == 4 && little) { /* compilers make one store of it */
+        data[0] = (uint8_t)value;
+        data[1] = (uint8_t)(value >> 8);
+        data[2] = (uint8_t)(value >> 16);
+        data[3] = (uint8_t)(value >> 24);
+        return;
+    }
     if (size == 4) {
-        uint8_t a = (uint8_t)(value >> 24), b = (uint8_t)(value >> 16), c = (uint8_t)(value >> 8), d = (uint8_t)value;
-        data[0] = little ? d : a;
-        data[1] = little ? c : b;
-        data[2] = little ? b : c;
-        data[3] = little ? a : d;
+        data[0] = (uint8_t)(value >> 24);
+        data[1] = (uint8_t)(value >> 16);
+        data[2] = (uint8_t)(value >> 8);
+        data[3] = (uint8_t)value;
         return;
     }
     for (uint64_t i = 0; i < size; i++, value >>= 8)

@@ -46,7 +46,8 @@ cdef extern from *:
 cdef enum:
     SIGNAL_FRAMES = 4096  # frames between two looks for a signal
     SPANS = 256  # frames that are found in one call
-    TEXTS = 256  # payloads that are wrapped in one
+    TEXTS = 256  # payloads that are wrapped by one call
+    FORE = 16  # payloads from one to that which is brought into the cache
     LARGE = 256  # bytes of a payload for which another is brought into the cache
     AHEAD = 2048  # so far behind it, and no more bytes than twice that
 
@@ -286,8 +287,8 @@ cdef Py_ssize_t wrap_bytes(Plan plan, tuple payloads, Py_ssize_t first, Py_ssize
         payload = <object>PyTuple_GET_ITEM(payloads, first + count)
         if not PyBytes_CheckExact(payload):
             break
-        if <Py_ssize_t>count + 16 < stop:
-            sf_bring_near(<const uint8_t *>PyTuple_GET_ITEM(payloads, first + count + 16), 0, 128, 128)
+        if <Py_ssize_t>count + FORE < stop:
+            sf_bring_near(<const uint8_t *>PyTuple_GET_ITEM(payloads, first + count + FORE), 0, 128, 128)
         texts[count].data = <const uint8_t *>PyBytes_AS_STRING(payload)
         texts[count].size = PyBytes_GET_SIZE(payload)
         count += 1

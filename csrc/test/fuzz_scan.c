@@ -511,6 +511,7 @@ static const uint8_t *payload_of(const uint8_t *data, uint64_t start, uint64_t s
 static void round_trip(const sf_framing *framing, const uint8_t *payload, uint64_t size, int received)
 {
     static uint8_t wire[2 * MOST + 1024], again[2 * MOST + 1024], back[2 * MOST + 1024];
+    static uint8_t many[2 * (2 * MOST + 1024) + 9];
     const sf_framing *overlong;
     sf_wrapped out;
     sf_scan scan;
@@ -520,6 +521,11 @@ static void round_trip(const sf_framing *framing, const uint8_t *payload, uint64
     const uint8_t *held = place(wire, length);
     CHECK(fresh_scan(framing, held, length, out.last, &scan, &overlong) == SF_FRAME);
     CHECK(scan.size == length && !overlong);
+    const sf_text twice[2] = {{payload, size}, {payload, size}};
+    uint64_t used;
+    size_t count = sf_wrap_many(framing, twice, 2, length, length + 1, many, &used);
+    CHECK(count == (out.last ? 0 : 2) && used == count * length);
+    CHECK(!count || (!memcmp(many, wire, (size_t)length) && !memcmp(many + length, wire, (size_t)length)));
     uint64_t got = scan.plain;
     memcpy(back, payload_of(held, scan.start, scan.stop, got, scan.by), (size_t)got);
     if (got == size && (!size || !memcmp(back, payload, (size_t)size)))

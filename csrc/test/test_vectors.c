@@ -529,6 +529,33 @@ static int wrap(int line, bytes payload, int behind, bytes *wire, sf_wrapped *ou
     return 1;
 }
 
+/* A payload three times at once: frame by frame what it is alone (`wire`; NULL: refused), in just the room that is asked for. */
+static int wrap_many(int line, bytes payload, const bytes *wire, int last)
+{
+    const uint8_t *data = place(payload.data, payload.size, 1);
+    const sf_text texts[3] = {{data, payload.size}, {data, payload.size}, {data, payload.size}};
+    uint64_t size = wire ? wire->size : 0, used = 1;
+    size_t fine = wire && !last ? 3 : 0;
+    if (sf_wrap_many(&now.block->framing, texts, 3, 0, 1, NULL, &used) != fine || used)
+        return fail(line, "looked at three times, it is another");
+    if (!fine || !size)
+        return 1;
+    if (sf_wrap_many(&now.block->framing, texts, 3, size - 1, UINT64_MAX, made.low, &used) || used)
+        return fail(line, "a frame is larger than the largest");
+    for (uint64_t enough = 0; enough <= 2 * size + 1; enough += size > 4096 ? size : 1) {
+        size_t many = enough ? (size_t)((enough - 1) / size) + 1 : 0;
+        uint8_t *room = made.low + made.room - (enough + size + 8);
+        if (enough + size + 8 > made.room)
+            break;
+        if (sf_wrap_many(&now.block->framing, texts, 3, size, enough, room, &used) != many || used != many * size)
+            return fail(line, "%" PRIu64 " bytes are not enough", enough);
+        for (size_t i = 0; i < many; i++)
+            if (!same(room + i * size, (size_t)size, *wire))
+                return fail(line, "frame %zu of three is another", i);
+    }
+    return 1;
+}
+
 static void run_encode(const encode_case *one, int behind)
 {
     bytes wire;
@@ -548,6 +575,7 @@ static void run_encode(const encode_case *one, int behind)
     } else {
         (void)read_back(one->line, wire.data, wire.size, out.last, one->back);
     }
+    (void)wrap_many(one->line, one->payload, done ? &wire : NULL, out.last);
     if (done)
         free(wire.data);
 }

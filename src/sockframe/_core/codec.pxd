@@ -1,5 +1,6 @@
 # What the rooms of the core share: compiled framings, the store of a stream's bytes, the decoder.
 
+from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from .batch cimport FrameBatch, sf_span
@@ -155,6 +156,7 @@ cdef class Decoder:
 
 cdef enum:
     SMALL = 16384  # frames up to this size are gathered
+    TEXTS = 256  # payloads that are wrapped by one call
     SLACK = 65536  # bytes that an unfinished frame may hold beyond twice what arrived
 
 
@@ -163,8 +165,8 @@ cdef bytes payload_of(sf_scan *scan, const uint8_t *data)
 cdef Plan plan_of(object framing)
 cdef int hold(object value, Py_buffer *view, str what, bint writable) except -1
 cdef int wrap_payload(Plan plan, Py_buffer *view, sf_wrapped *wrapped, bint last, Py_ssize_t index) except -1
-cdef Py_ssize_t wrap_bytes(Plan plan, tuple payloads, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t enough,
-                           uint8_t *target, Py_ssize_t *used) noexcept
+cdef Py_ssize_t wrap_bytes(Plan plan, PyObject **payloads, Py_ssize_t most, Py_ssize_t enough, uint8_t *target,
+                           Py_ssize_t *used) noexcept
 cdef void release(Py_buffer *view, sf_wrapped *wrapped) noexcept
 cdef Py_ssize_t frame_size(sf_wrapped *wrapped) noexcept
 cdef Py_ssize_t place_frame(uint8_t *target, sf_wrapped *wrapped) noexcept

@@ -12,7 +12,6 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.list cimport PyList_GET_SIZE
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
-from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.stdint cimport UINT64_MAX
 from libc.string cimport memcpy, memmove
 
@@ -27,6 +26,10 @@ cdef extern from "Python.h":
     PyObject *PyBytes_FromStringAndSize(const char *data, Py_ssize_t size) except NULL
     char *PyBytes_AsString(PyObject *value)
     int _PyBytes_Resize(PyObject **value, Py_ssize_t size) except -1
+    PyObject **PySequence_Fast_ITEMS(object sequence)
+    bint is_bytes "PyBytes_CheckExact"(PyObject *value)
+    char *bytes_in "PyBytes_AS_STRING"(PyObject *value)
+    Py_ssize_t bytes_size "PyBytes_GET_SIZE"(PyObject *value)
     void Py_INCREF(object value)
     void Py_XDECREF(PyObject *value)
     bytes bytes_of "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size)
@@ -46,7 +49,6 @@ cdef extern from *:
 cdef enum:
     SIGNAL_FRAMES = 4096  # frames between two looks for a signal
     SPANS = 256  # frames that are found in one call
-    TEXTS = 256  # payloads that are wrapped by one call
     FORE = 16  # payloads from one to that which is brought into the cache
     LARGE = 256  # bytes of a payload for which another is brought into the cache
     AHEAD = 2048  # so far behind it, and no more bytes than twice that
@@ -272,25 +274,19 @@ cdef int wrap_payload(Plan plan, Py_buffer *view, sf_wrapped *wrapped, bint last
     return 0
 
 
-cdef Py_ssize_t wrap_bytes(Plan plan, tuple payloads, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t enough,
-                           uint8_t *target, Py_ssize_t *used) noexcept:
-    """Wrap payloads from the `first` on, until there are `enough` bytes, and return how many; or where `target` is NULL
-    see that they can be wrapped. It stops in front of any that is not bytes, can't be wrapped or is large."""
+cdef Py_ssize_t wrap_bytes(Plan plan, PyObject **payloads, Py_ssize_t most, Py_ssize_t enough, uint8_t *target,
+                           Py_ssize_t *used) noexcept:
+    """Wrap at `target` the first of `most` payloads, until there are `enough` bytes, and return how many; where that is
+    NULL see that they can be wrapped. It stops in front of any that is not bytes, can't be wrapped or is large."""
     cdef sf_text texts[TEXTS]
-    cdef size_t count = 0
+    cdef Py_ssize_t count = 0
     cdef uint64_t size = 0
-    used[0] = 0
-    if plan.own:
-        return 0
-    stop = min(stop - first, <Py_ssize_t>TEXTS)
-    while <Py_ssize_t>count < stop:
-        payload = <object>PyTuple_GET_ITEM(payloads, first + count)
-        if not PyBytes_CheckExact(payload):
-            break
-        if <Py_ssize_t>count + FORE < stop:
-            sf_bring_near(<const uint8_t *>PyTuple_GET_ITEM(payloads, first + count + FORE), 0, 128, 128)
-        texts[count].data = <const uint8_t *>PyBytes_AS_STRING(payload)
-        texts[count].size = PyBytes_GET_SIZE(payload)
+    most = min(most, <Py_ssize_t>TEXTS) if not plan.own else 0
+    while count < most and is_bytes(payloads[count]):
+        if count + FORE < most:
+            sf_bring_near(<const uint8_t *>payloads[count + FORE], 0, 128, 128)
+        texts[count].data = <const uint8_t *>bytes_in(payloads[count])
+        texts[count].size = bytes_size(payloads[count])
         count += 1
     count = sf_wrap_many(&plan.c, texts, count, SMALL, enough, target, &size)
     used[0] = size
@@ -373,8 +369,8 @@ cdef class Encoder:
                     look = i + SIGNAL_FRAMES
                     PyErr_CheckSignals()
                 if not last and room - size > SMALL + 8:
-                    count = wrap_bytes(self.plan, items, i, len(items), room - size - SMALL - 8,
-                                       <uint8_t *>PyBytes_AsString(out) + size, &needed)
+                    count = wrap_bytes(self.plan, PySequence_Fast_ITEMS(items) + i, len(items) - i,
+                                       room - size - SMALL - 8, <uint8_t *>PyBytes_AsString(out) + size, &needed)
                     i += count
                     size += needed
                     if count:

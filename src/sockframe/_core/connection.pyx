@@ -30,6 +30,7 @@ cdef extern from "Python.h":
     PyObject *PyBytes_FromStringAndSize(const char *data, Py_ssize_t size) except NULL
     char *PyBytes_AsString(PyObject *value)
     int _PyBytes_Resize(PyObject **value, Py_ssize_t size) except -1
+    PyObject **PySequence_Fast_ITEMS(object sequence)
     void Py_CLEAR(PyObject *value)
     void Py_DECREF(PyObject *value)
     void Py_XDECREF(PyObject *value)
@@ -966,7 +967,7 @@ cdef class Connection:
                 look = i + SIGNAL_FRAMES
                 PyErr_CheckSignals()
             if not last:
-                i += wrap_bytes(self.plan, payloads, i, len(payloads), 1, NULL, &count)
+                i += wrap_bytes(self.plan, PySequence_Fast_ITEMS(payloads) + i, len(payloads) - i, 1, NULL, &count)
                 if i == len(payloads):
                     return 0
             wrapped.object = NULL
@@ -1014,21 +1015,18 @@ cdef class Connection:
         cdef sf_wrapped wrapped
         cdef iovec pieces[4]
         cdef Py_buffer view
-        cdef Py_ssize_t gathered = 0, first = pulled[0], count, size
+        cdef Py_ssize_t gathered = 0, first = pulled[0], most, count, size
         cdef bint last = self.last
         cdef object item, end = END, broken = None
+        cdef PyObject *one
+        cdef PyObject **items
         while gathered < GATHER and pulled[0] - first < BATCH:
             if whole is not None:
-                if not last:
-                    count = wrap_bytes(self.plan, whole, pulled[0], min(len(whole), first + BATCH), GATHER - gathered,
-                                       buffer + gathered, &size)
-                    pulled[0] += count
-                    gathered += size
-                    if count:
-                        continue
-                if pulled[0] == len(whole):
+                most = min(len(whole), first + BATCH) - pulled[0]
+                if not most:
                     break
-                item = whole[pulled[0]]
+                items = PySequence_Fast_ITEMS(whole) + pulled[0]
+                item = <object>items[0]
             else:
                 try:
                     item = next(source, end)  # cheaper than StopIteration
@@ -1037,6 +1035,15 @@ cdef class Connection:
                     break
                 if item is end:
                     break
+                one = <PyObject *>item
+                items = &one
+                most = 1
+            if not last:
+                count = wrap_bytes(self.plan, items, most, GATHER - gathered, buffer + gathered, &size)
+                pulled[0] += count
+                gathered += size
+                if count:
+                    continue
             wrapped.object = NULL
             hold(item, &view, "payload", False)
             try:
@@ -1066,10 +1073,11 @@ cdef class Connection:
         cdef sf_wrapped wrapped
         cdef iovec pieces[4]
         cdef Py_buffer view
-        cdef Py_ssize_t at = 0, look = 1, few = 1, gathered = 0, count
+        cdef Py_ssize_t at = 0, look = 1, few = 1, gathered = 0, count, size
         cdef bint last = self.last, calling = False, pushing = False
         cdef int64_t begun = sf_now(), now, end = begun + turn
         cdef object reply = None, failed = None
+        cdef PyObject *one
         cdef uint8_t *buffer = <uint8_t *>PyMem_Malloc(GATHER + SMALL + 8)
         if buffer == NULL:
             raise MemoryError
@@ -1092,16 +1100,22 @@ cdef class Connection:
                     continue
                 if not PyBytes_CheckExact(reply):
                     break
-                hold(reply, &view, "reply", False)  # it is bytes: nothing to let go of
-                wrap_payload(self.plan, &view, &wrapped, last, -1)
-                last = wrapped.last
-                pushing = True
-                if frame_size(&wrapped) <= SMALL:
-                    gathered += place_frame(buffer + gathered, &wrapped)
-                    count = 1 if gathered >= GATHER else 0
+                one = <PyObject *>reply
+                count = 0
+                if not last and wrap_bytes(self.plan, &one, 1, 1, buffer + gathered, &size):
+                    gathered += size
                 else:
-                    enclose(pieces + 1, &wrapped)
-                    count = 4
+                    hold(reply, &view, "reply", False)  # it is bytes: nothing to let go of
+                    wrap_payload(self.plan, &view, &wrapped, last, -1)
+                    last = wrapped.last
+                    if frame_size(&wrapped) <= SMALL:
+                        gathered += place_frame(buffer + gathered, &wrapped)
+                    else:
+                        enclose(pieces + 1, &wrapped)
+                        count = 4
+                if gathered >= GATHER and not count:
+                    count = 1
+                pushing = True
                 if count:
                     pieces[0].iov_base = buffer
                     pieces[0].iov_len = gathered

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 import warnings
 import weakref
 from typing import Any
 
 import pytest
-from aio_ends import FRAMING, OVER, Ends, Runner, contexts, ends, in_thread, new_loop, passes, run, until
+from aio_ends import FRAMING, LOOPS, OVER, Ends, Runner, contexts, ends, in_thread, new_loop, passes, run, until
 from scripted import Bracketed, Task, noise, over_tcp
 
 from sockframe import (
@@ -56,7 +57,7 @@ def test_another_loop_or_thread_is_refused(run: Runner, ends: Ends) -> None:
             for call in calls:
                 await in_thread(elsewhere, call)
             for plain in (stream.close, stream.write_eof):
-                with pytest.raises(RuntimeError, match="another event loop|no running event loop"):
+                with pytest.raises(RuntimeError, match=r"another event loop|no running event loop"):
                     await in_thread(plain)
             peer.sendall(b"\0\0\0\3one")
             assert await waiting == b"one"
@@ -416,6 +417,22 @@ def test_much_that_came_before_the_end_of_tls_is_received(run: Runner, ends: End
             server.close()
             await asyncio.sleep(0.02)
             assert [frame async for frame in client] == payloads
+
+    run(main)
+
+
+def test_every_kind_of_loop_is_tested(run: Runner, ends: Ends) -> None:
+    """Q11: asyncio's and uvloop's, in debug mode and with eager tasks; every test here runs on each."""
+    eager = sys.version_info >= (3, 12)
+    assert ["asyncio", "asyncio, debug", "uvloop", *(["asyncio, eager"] if eager else [])] == LOOPS
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert type(loop).__module__.startswith(run.kind.partition(",")[0])
+        assert loop.get_debug() == run.kind.endswith("debug")
+        task = asyncio.ensure_future(asyncio.sleep(0, 3))
+        assert (loop.get_task_factory() is not None) == run.kind.endswith("eager")
+        assert await task == 3
 
     run(main)
 

@@ -6,6 +6,7 @@ Each run is a connection of its own, on which the stream comes as often as was a
 from __future__ import annotations
 
 import asyncio
+import importlib
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -180,11 +181,13 @@ def makefile(work: Work) -> Run:
     return over_tcp(work, lines if work.crlf else lengths)
 
 
-def streams(run: Callable[[Any], None], work: Work) -> Run:
-    """Return asyncio's `StreamReader`, on the loop that `run` runs."""
+def streams(run: Callable[[Any], None], opener: str, work: Work) -> Run:
+    """Return the `StreamReader` of the module `opener`, on the loop that `run` runs."""
+    open_connection = importlib.import_module(opener).open_connection
+
     async def receive(sock: socket.socket, frames: Any) -> None:
         sock.setblocking(False)
-        reader, writer = await asyncio.open_connection(sock=sock.dup(), limit=max(65536, work.size + 2))
+        reader, writer = await open_connection(sock=sock.dup(), limit=max(65536, work.size + 2))
         try:
             await (loops.reader_lines if work.crlf else loops.reader_lengths)(reader, frames)
         except asyncio.IncompleteReadError:
@@ -198,11 +201,11 @@ def streams(run: Callable[[Any], None], work: Work) -> Run:
     return over_tcp(work, check, lambda sock: run(receive(sock, deque(maxlen=1))))
 
 
-def uvloop(work: Work) -> Run:
-    """Return asyncio's `StreamReader` on uvloop."""
+def on_uvloop(opener: str, work: Work) -> Run:
+    """Return the `StreamReader` of the module `opener` on uvloop."""
     import uvloop
 
-    return streams(uvloop.run, work)
+    return streams(uvloop.run, opener, work)
 
 
 def twisted(work: Work) -> Run:
@@ -253,10 +256,15 @@ def msgpack(work: Work) -> Run:
     return over_tcp(work, check, peer="msgpack")
 
 
+DROP_IN = "sockframe.drop_in.asyncio_streams"
+
 CONTENDERS: dict[str, Contender] = {
     "core": recv_many, "core, batches": recv_batch, "core, iteration": iteration, "core, recv": recv, "pure": recv_many,
     "pure, batches": recv_batch, "pure, iteration": iteration, "pure, recv": recv,
+    "core, StreamReader drop-in": partial(streams, asyncio.run, DROP_IN),
+    "core, uvloop, StreamReader drop-in": partial(on_uvloop, DROP_IN),
+    "pure, StreamReader drop-in": partial(streams, asyncio.run, DROP_IN),
     "C in place": partial(in_c, floor.IN_PLACE), "C, copied out": partial(in_c, floor.COPIES),
     "bare recv_into": bare, "by hand": by_hand, "msgpack (its own format)": msgpack, "makefile": makefile,
-    "multiprocessing": multiprocessing, "StreamReader": partial(streams, asyncio.run),
-    "uvloop, StreamReader": uvloop, "Twisted": twisted, "HOWTO": howto}
+    "multiprocessing": multiprocessing, "StreamReader": partial(streams, asyncio.run, "asyncio"),
+    "uvloop, StreamReader": partial(on_uvloop, "asyncio"), "Twisted": twisted, "HOWTO": howto}

@@ -43,6 +43,7 @@ class Wing:
     Encoder: Any
     Decoder: Any
     FrameBatch: Any
+    StreamBuffer: Any
     Connection: Any
     FramedSocket: Any
     FrameSelector: Any
@@ -62,7 +63,8 @@ def load_wing(name: str) -> Wing:
     framed = type("FramedSocket", (sockframe.sockets.SocketMethods, module.Connection), {"__slots__": ()})
     selector = type("FrameSelector", (sockframe.selectors.FrameSelector,),
                     {"_receive": staticmethod(module.receive_ready)})
-    return Wing(name, module.Encoder, module.Decoder, module.FrameBatch, module.Connection, framed, selector)
+    return Wing(name, module.Encoder, module.Decoder, module.FrameBatch, module.StreamBuffer, module.Connection, framed,
+                selector)
 
 
 @pytest.fixture(scope="session", params=WINGS)

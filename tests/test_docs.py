@@ -19,6 +19,8 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 PYTHON = [text for language, text in BLOCKS if language == "python"]
 SERVER, CLIENT = (next(text for text in PYTHON if mark in text) for mark in ("create_server(", "connect("))
 COMMANDS = [line for language, text in BLOCKS if language == "sh" for line in text.splitlines()]
+GUIDE = [text for path in sorted((ROOT / "docs").glob("*.md"))
+         for text in re.findall(r"^```python\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL)]
 WINGS = ["0"] if os.environ.get("SOCKFRAME_CORE") == "0" else ["1", "0"]
 
 
@@ -59,7 +61,7 @@ def test_the_client_talks_to_the_server(wing: str) -> None:
 
 
 @pytest.mark.parametrize("wing", WINGS)
-@pytest.mark.parametrize("source", [text for text in PYTHON if text not in (SERVER, CLIENT)])
+@pytest.mark.parametrize("source", [text for text in PYTHON if text not in (SERVER, CLIENT)] + GUIDE)
 def test_the_other_examples_run(source: str, wing: str) -> None:
     run(source, wing)
 

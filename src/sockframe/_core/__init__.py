@@ -4,5 +4,6 @@ from .batch import FrameBatch
 from .codec import Decoder, Encoder
 from .connection import Connection
 from .selector import receive_ready
+from .stream import StreamBuffer
 
-__all__ = ["Connection", "Decoder", "Encoder", "FrameBatch", "receive_ready"]
+__all__ = ["Connection", "Decoder", "Encoder", "FrameBatch", "StreamBuffer", "receive_ready"]

@@ -77,6 +77,35 @@ cdef extern from "sockframe.h":
                         uint64_t enough, uint8_t *target, uint64_t *used)
 
 
+cdef extern from *:
+    """
+    /* Give a bytes object that nobody else has seen another size. _PyBytes_Resize would free it where
+     * there is no memory, and with it what was received. */
+    static inline int grow_bytes(PyObject **value, Py_ssize_t size)
+    {
+    #ifdef Py_TRACE_REFS
+        PyObject *grown = PyBytes_FromStringAndSize(NULL, size);
+        if (!grown)
+            return -1;
+        memcpy(PyBytes_AS_STRING(grown), PyBytes_AS_STRING(*value),
+               (size_t)(PyBytes_GET_SIZE(*value) < size ? PyBytes_GET_SIZE(*value) : size));
+        Py_DECREF(*value);
+    #else
+        PyObject *grown = (PyObject *)PyObject_Realloc(*value, offsetof(PyBytesObject, ob_sval) + (size_t)size + 1);
+        if (!grown) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        Py_SET_SIZE((PyVarObject *)grown, size);
+        PyBytes_AS_STRING(grown)[size] = 0;
+    #endif
+        *value = grown;
+        return 0;
+    }
+    """
+    int grow_bytes(PyObject **value, Py_ssize_t size) except -1
+
+
 cdef class Plan:
     """A framing compiled for csrc; shared by all that use the same framing object."""
     cdef sf_framing c

@@ -20,8 +20,9 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from .batch cimport FrameBatch, batch_of
-from .codec cimport (SF_FAULT, SF_FRAME, SF_LONG, SF_NEED, SMALL, Decoder, Plan, frame_size, hold, join_frame, new_bytes,
-                     payload_of, place_frame, plan_of, release, sf_scan, sf_unstuff, sf_wrapped, wrap_bytes, wrap_payload)
+from .codec cimport (SF_FAULT, SF_FRAME, SF_LONG, SF_NEED, SMALL, Decoder, Plan, frame_size, grow_bytes, hold, join_frame,
+                     new_bytes, payload_of, place_frame, plan_of, release, sf_scan, sf_unstuff,
+                     sf_wrapped, wrap_bytes, wrap_payload)
 
 from .. import errors, transport
 from ..transport import UNSET
@@ -37,33 +38,6 @@ cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
     int PY_LOCK_ACQUIRED, PY_LOCK_INTR
     int PyThread_acquire_lock_timed(PyThread_type_lock lock, long long microseconds, int interruptible) nogil
-
-cdef extern from *:
-    """
-    /* Give a bytes object that nobody else has seen another size. _PyBytes_Resize would free it where
-     * there is no memory, and with it what was received. */
-    static int grow_bytes(PyObject **value, Py_ssize_t size)
-    {
-    #ifdef Py_TRACE_REFS
-        PyObject *grown = PyBytes_FromStringAndSize(NULL, size);
-        if (!grown)
-            return -1;
-        memcpy(PyBytes_AS_STRING(grown), PyBytes_AS_STRING(*value), (size_t)PyBytes_GET_SIZE(*value));
-        Py_DECREF(*value);
-    #else
-        PyObject *grown = (PyObject *)PyObject_Realloc(*value, offsetof(PyBytesObject, ob_sval) + (size_t)size + 1);
-        if (!grown) {
-            PyErr_NoMemory();
-            return -1;
-        }
-        Py_SET_SIZE((PyVarObject *)grown, size);
-        PyBytes_AS_STRING(grown)[size] = 0;
-    #endif
-        *value = grown;
-        return 0;
-    }
-    """
-    int grow_bytes(PyObject **value, Py_ssize_t size) except -1
 
 cdef enum:
     RECEIVE = 65536      # bytes asked of a receive

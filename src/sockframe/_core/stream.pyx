@@ -1,0 +1,441 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: cdivision=True, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
+"""StreamBuffer: the bytes of a stream, between what brings them and what asks for so many, or up to a separator."""
+
+from operator import index
+
+cimport cython
+from cpython.buffer cimport PyBuffer_FillInfo, PyBuffer_Release
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.long cimport PyLong_CheckExact
+from cpython.object cimport PyObject
+from cpython.tuple cimport PyTuple_GET_ITEM
+from libc.stdint cimport uint8_t
+from libc.string cimport memchr, memcmp, memcpy, memmove
+
+from .codec cimport SLACK, grow_bytes, hold
+
+from .. import errors
+
+cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
+    PyObject *PyBytes_FromStringAndSize(const char *data, Py_ssize_t size) except NULL
+    bytes bytes_of "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size)
+    long PyLong_AsLongAndOverflow(object value, int *overflow) except? -1
+    void Py_DECREF(PyObject *value)
+    void Py_XDECREF(PyObject *value)
+
+cdef extern from "string.h":
+    void *memmem(const void *data, size_t size, const void *wanted, size_t length)
+
+cdef enum:
+    LARGE = 32768  # bytes that are rather handed out with the memory they are in than copied
+    MISSES = 16    # bytes to search, that are worth a first byte of a separator which is none
+    MANY = 1024
+
+
+cdef class Room:
+    """Memory to receive into: a bytes object that nobody else knows, until it is handed out."""
+    cdef PyObject *memory
+    cdef Py_ssize_t offset, exports
+
+    def __dealloc__(self):
+        Py_XDECREF(self.memory)
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, PyBytes_AS_STRING(<object>self.memory) + self.offset,
+                          PyBytes_GET_SIZE(<object>self.memory) - self.offset, 0, flags)
+        self.exports += 1
+
+    def __releasebuffer__(self, Py_buffer *view):
+        self.exports -= 1
+
+
+@cython.final
+cdef class StreamBuffer:
+    """Holds the bytes of a stream until they are taken: `StreamBuffer(limit)`.
+
+    take_through() takes no more than `limit` bytes before a separator. take() and take_through() give None rather than
+    leave fewer than `guard` bytes: then there is something else to see to. Not to be shared by threads without a lock.
+    """
+
+    cdef public Py_ssize_t limit
+    cdef public Py_ssize_t guard
+    cdef bytes source               # the bytes held are in these, which were fed, or
+    cdef Room room                  # in here; in neither where there are none
+    cdef const uint8_t *data
+    cdef Py_ssize_t begin, end, lent, expected
+    cdef bytes ready                # what was expected, before all others
+    cdef object searched_for        # is not in what is held
+    cdef Py_ssize_t searched        # before here
+    cdef object target              # a view that what comes goes to first, and as flat bytes
+    cdef Py_buffer flat
+    cdef Py_ssize_t filled
+
+    def __init__(self, limit):
+        self.limit = limit
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.flat)  # nothing, where there is no target
+
+    @property
+    def held(self):
+        """The number of bytes held."""
+        return self.have()
+
+    @property
+    def missing(self):
+        """The least number of bytes that have not come of those expected, or of those that a target has room for."""
+        if self.target is not None:
+            return self.flat.len - self.filled
+        return max(0, self.expected - self.have())
+
+    def feed(self, data):
+        """Take bytes that came."""
+        cdef Py_buffer view
+        hold(data, &view, "data", False)
+        self.lent = 0  # what get_buffer() lent is void
+        try:
+            if PyBytes_CheckExact(data) and self.begin == self.end and self.target is None:
+                self.drop()
+                if view.len:
+                    self.hold_bytes(<bytes>data)
+            else:
+                self.append(<const uint8_t *>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    def get_buffer(self, sizehint=-1):
+        """Return a writable memoryview for the next bytes that come; call buffer_updated() after.
+
+        It is a target's own memory, while it has room; else it has 64 KiB or more, but no more than 64 KiB beyond what
+        is held. The pair is that of `asyncio.BufferedProtocol`.
+        """
+        cdef Py_ssize_t held = self.end - self.begin, missing = self.expected - held, least, extra
+        if self.target is not None and self.filled < self.flat.len:
+            self.lent = self.flat.len - self.filled
+            return self.target[self.filled:]
+        least, extra = SLACK, max(SLACK, held)
+        if self.expected >= SLACK and missing > 0:  # room for them, and no more: so it can be handed out
+            least = min(missing, SLACK)
+            if missing <= held + SLACK:
+                extra = missing
+        self.make_room(least, held + extra)
+        self.room.offset = self.end
+        self.lent = PyBytes_GET_SIZE(<object>self.room.memory) - self.end
+        return memoryview(self.room)
+
+    def buffer_updated(self, nbytes):
+        """Take the first `nbytes` bytes that were written into the buffer of get_buffer()."""
+        cdef object given = index(nbytes)
+        cdef Py_ssize_t count
+        if not 0 <= given <= self.lent:
+            raise errors.not_lent_error(given, self.lent)
+        count = given
+        self.lent = 0
+        if self.target is not None and self.filled < self.flat.len:
+            self.filled += count
+            return
+        self.end += count
+        if self.begin == self.end:
+            self.drop()
+
+    def take(self, n):
+        """Return the next `n` bytes, or None: where they are not all here, and where `n` is no positive int."""
+        cdef int overflow
+        cdef Py_ssize_t size
+        if not PyLong_CheckExact(n):
+            return None
+        size = PyLong_AsLongAndOverflow(n, &overflow)
+        if not 0 < size <= self.have() - self.guard:
+            return None
+        return self.cut(size)
+
+    def take_through(self, separator):
+        """Return what comes before the next separator, and the separator; or None, also where that is too much."""
+        cdef Py_ssize_t at
+        if not PyBytes_CheckExact(separator) or not PyBytes_GET_SIZE(separator):
+            return None
+        self.join()
+        at = self.look_for(<bytes>separator)
+        if at < 0 or at - self.begin > self.limit:
+            return None
+        at += PyBytes_GET_SIZE(separator)
+        if self.end - at < self.guard:
+            return None
+        return self.cut(at - self.begin)
+
+    def take_some(self, n):
+        """Return the next `n` bytes, or as many as there are."""
+        cdef object given = index(n)
+        cdef Py_ssize_t size = self.have()
+        if given < size:
+            size = max(0, given)
+        return self.cut(size)
+
+    def find(self, separators):
+        """Return where the separator that ends first begins and ends, from the first byte held; or None.
+
+        `separators` is a tuple of bytes, none empty, the shortest first: that one counts where several end there.
+        """
+        cdef Py_ssize_t at, start = -1, stop = PY_SSIZE_T_MAX, size = 0
+        cdef const uint8_t *found
+        cdef tuple several = separators
+        cdef bytes separator
+        self.join()
+        if len(several) == 1:
+            start = self.look_for(<bytes?>several[0])
+            return None if start < 0 else (start - self.begin, start - self.begin + len(<bytes>several[0]))
+        if self.searched_for is not several and self.searched_for != several:
+            self.searched_for = several
+            self.searched = self.begin
+        at = self.searched
+        for separator in several:
+            size = len(separator)
+            found = search(self.data + at, self.end - at, separator)
+            if found != NULL and found - self.data + size < stop:
+                start = found - self.data
+                stop = start + size
+        if start < 0:
+            self.searched = max(at, self.end + 1 - size)
+            return None
+        return start - self.begin, stop - self.begin
+
+    def expect(self, n):
+        """Have `n` bytes come into one piece of memory, to be taken at once; 0: however they come."""
+        cdef object given = index(n)
+        if given:
+            self.join()
+        self.expected = PY_SSIZE_T_MAX if given > PY_SSIZE_T_MAX else given
+
+    def receive_into(self, view):
+        """Have a view of flat and writable bytes filled: at once with what is held, then with what comes."""
+        cdef Py_ssize_t size
+        self.give_back()
+        self.join()
+        hold(view, &self.flat, "buffer", True)
+        self.lent = self.filled = 0
+        self.target = view
+        size = min(self.flat.len, self.end - self.begin)
+        if size:
+            memmove(self.flat.buf, self.data + self.begin, size)
+            self.begin += size
+            self.searched = max(self.searched, self.begin)
+            self.filled = size
+            self.tidy()
+
+    def release_target(self):
+        """Be done with a target: its bytes are taken."""
+        self.target = None
+        self.filled = self.lent = 0
+        PyBuffer_Release(&self.flat)  # nothing, where there is no target
+
+    def give_back(self):
+        """Be done with a target, and hold the bytes that went into it before all others."""
+        cdef Py_ssize_t held = self.end - self.begin
+        cdef bytes joined
+        if self.filled:
+            joined = bytes_of(NULL, self.filled + held)
+            memcpy(PyBytes_AS_STRING(joined), self.flat.buf, self.filled)
+            if held:
+                memcpy(PyBytes_AS_STRING(joined) + self.filled, self.data + self.begin, held)
+            self.drop()
+            self.hold_bytes(joined)
+        self.release_target()
+
+    def __reduce__(self):
+        raise errors.no_copy_error(self)
+
+    # ---- what the methods are made of ----
+
+    cdef void drop(self) noexcept:
+        """Hold no bytes, nor memory for them."""
+        self.source = None
+        self.room = None
+        self.data = NULL
+        self.begin = self.end = self.lent = self.searched = 0
+
+    cdef Py_ssize_t have(self) noexcept:
+        """Return how many bytes are held."""
+        return self.end - self.begin + (0 if self.ready is None else PyBytes_GET_SIZE(self.ready))
+
+    cdef int join(self) except -1:
+        """Hold what was made ready with all other bytes: it is not taken as it was expected."""
+        cdef bytes joined
+        if self.ready is not None:
+            joined = self.ready + bytes_of(<const char *>self.data + self.begin, self.end - self.begin)
+            self.drop()
+            self.hold_bytes(joined)
+            self.ready = None
+        return 0
+
+    cdef void hold_bytes(self, bytes given) noexcept:
+        """Hold these bytes, where there are no others."""
+        self.source = given
+        self.data = <const uint8_t *>PyBytes_AS_STRING(given)
+        self.end = PyBytes_GET_SIZE(given)
+
+    cdef int append(self, const uint8_t *data, Py_ssize_t size) except -1:
+        """Take bytes that are somewhere else: into the target, and behind those held."""
+        cdef Py_ssize_t part = min(size, self.flat.len - self.filled) if self.target is not None else 0
+        if size > part:
+            self.hold_more(data + part, size - part)
+        if part:
+            memmove(<uint8_t *>self.flat.buf + self.filled, data, part)
+            self.filled += part
+        return 0
+
+    cdef int hold_more(self, const uint8_t *data, Py_ssize_t size) except -1:
+        """Hold a copy of some bytes behind those held."""
+        cdef Py_ssize_t held = self.end - self.begin, wanted = held + size, missing = self.expected - held
+        cdef bytes behind
+        if self.expected >= SLACK and 0 < missing <= size:
+            # Now all is here that was expected: in memory of its own, so that nothing behind it is moved with it.
+            behind = bytes_of(<const char *>data + missing, size - missing)
+            self.make_room(missing, self.expected)
+            if not self.begin and not self.room.exports:
+                memmove(<uint8_t *>self.data + self.end, data, missing)
+                self.end += missing
+                self.ready = self.hand_out(self.expected)
+                self.expected = 0
+                if size > missing:
+                    self.hold_bytes(behind)
+                return 0
+        if self.expected > wanted:
+            self.make_room(size, min(self.expected, wanted + max(wanted, SLACK)))
+        else:
+            self.make_room(size, wanted + (wanted if held >= size else 0))
+        memmove(<uint8_t *>self.data + self.end, data, size)
+        self.end += size
+        return 0
+
+    cdef int make_room(self, Py_ssize_t extra, Py_ssize_t size) except -1:
+        """Have room for `extra` bytes behind those held, in memory of `size` bytes if in other than they are in."""
+        cdef Py_ssize_t held = self.end - self.begin, have
+        cdef bint front = self.begin and self.expected - held >= LARGE  # what is handed out begins with its memory
+        cdef Room room = self.room
+        self.lent = 0
+        if room is not None:
+            have = PyBytes_GET_SIZE(<object>room.memory)
+            if have - self.end >= extra and not front:
+                return 0
+            if not room.exports:
+                if self.begin and (front or self.begin >= held) and have - held >= extra:
+                    memmove(<uint8_t *>self.data, self.data + self.begin, held)
+                    self.move(self.data)
+                    return 0
+                if not self.begin:
+                    grow_bytes(&room.memory, size)
+                    self.data = <const uint8_t *>PyBytes_AS_STRING(<object>room.memory)
+                    return 0
+        room = Room()
+        room.memory = PyBytes_FromStringAndSize(NULL, size)
+        if held:
+            memcpy(PyBytes_AS_STRING(<object>room.memory), self.data + self.begin, held)
+        self.room = room
+        self.move(<const uint8_t *>PyBytes_AS_STRING(<object>room.memory))
+        self.source = None
+        return 0
+
+    cdef void move(self, const uint8_t *data) noexcept:
+        """The bytes held are now at the beginning of `data`."""
+        self.data = data
+        self.end -= self.begin
+        self.searched -= self.begin
+        self.begin = 0
+
+    cdef Py_ssize_t look_for(self, bytes separator) except -2:
+        """Return where a separator begins in `data`, or -1; search nothing twice."""
+        cdef const uint8_t *found
+        cdef Py_ssize_t at
+        if self.searched_for is not separator and self.searched_for != separator:
+            self.searched_for = separator
+            self.searched = self.begin
+        at = self.searched
+        found = search(self.data + at, self.end - at, separator)
+        if found != NULL:
+            self.searched = found - self.data
+            return self.searched
+        self.searched = max(at, self.end + 1 - PyBytes_GET_SIZE(separator))
+        return -1
+
+    cdef bytes cut(self, Py_ssize_t size):
+        """Take so many bytes, which are here."""
+        cdef bytes taken
+        if self.ready is not None:
+            if size == PyBytes_GET_SIZE(self.ready):
+                taken = self.ready
+                self.ready = None
+                return taken
+            self.join()
+        if not self.begin and size >= LARGE and self.room is not None and not self.room.exports and (
+                self.end - size < size):
+            return self.hand_out(size)
+        if self.source is not None and size == PyBytes_GET_SIZE(self.source):
+            taken = self.source
+        else:
+            taken = bytes_of(<const char *>self.data + self.begin, size)
+        self.begin += size
+        self.searched = max(self.searched, self.begin)
+        self.tidy()
+        return taken
+
+    cdef bytes hand_out(self, Py_ssize_t size):
+        """Give away the room with the first `size` bytes, and keep those behind them."""
+        cdef bytes behind = None, taken
+        cdef PyObject *memory
+        cdef Py_ssize_t rest = self.end - size, searched = self.searched
+        if rest:
+            behind = bytes_of(<const char *>self.data + size, rest)
+        if size != PyBytes_GET_SIZE(<object>self.room.memory):
+            grow_bytes(&self.room.memory, size)
+        memory = self.room.memory
+        self.room.memory = NULL
+        self.drop()
+        if rest:
+            self.hold_bytes(behind)
+            self.searched = max(0, searched - size)
+        taken = <bytes>memory
+        Py_DECREF(memory)
+        return taken
+
+    cdef void tidy(self) noexcept:
+        """Give back memory that the bytes held don't need."""
+        cdef Py_ssize_t held = self.end - self.begin, have
+        cdef bytes kept
+        if not held:
+            self.drop()
+            return
+        have = PyBytes_GET_SIZE(self.source if self.source is not None else <object>self.room.memory)
+        if have <= 2 * held + SLACK or self.lent:
+            return
+        try:
+            kept = bytes_of(<const char *>self.data + self.begin, held)
+        except MemoryError:
+            return
+        self.room = None
+        self.source = kept
+        self.move(<const uint8_t *>PyBytes_AS_STRING(kept))
+
+
+cdef const uint8_t *search(const uint8_t *data, Py_ssize_t size, bytes separator) noexcept:
+    """Return where a separator begins, or NULL.
+
+    Its first byte is looked for, which is fast where that is rare; where it is not, by an algorithm for that.
+    """
+    cdef Py_ssize_t length = PyBytes_GET_SIZE(separator), missed = 0
+    cdef const char *wanted = PyBytes_AS_STRING(separator)
+    cdef const uint8_t *at = data
+    cdef const uint8_t *last
+    if size < length:
+        return NULL
+    last = data + size - length
+    while at <= last:
+        at = <const uint8_t *>memchr(at, wanted[0], last - at + 1)
+        if at == NULL or length == 1 or not memcmp(at, wanted, length):
+            return at
+        at += 1
+        missed += MISSES
+        if missed > at - data + MANY:
+            return <const uint8_t *>memmem(at, data + size - at, wanted, length)
+    return NULL

@@ -52,7 +52,7 @@ class Runner:
         self.kind = kind
         self.told: list[dict[str, Any]] = []
 
-    def __call__(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any, limit: float = 3 * LIMIT) -> Any:
+    def __call__(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any, limit: float = LIMIT) -> Any:
         """Run a coroutine to its end, which must come, and leave no task behind."""
         loop = new_loop(self.kind)
         loop.slow_callback_duration = 1e9  # the machine may be slow; no test has a clock
@@ -68,7 +68,14 @@ class Runner:
 
     @staticmethod
     async def _run(function: Callable[..., Coroutine[Any, Any, Any]], args: Any, limit: float) -> Any:
-        result = await asyncio.wait_for(function(*args), limit)
+        task = asyncio.ensure_future(function(*args))
+        await asyncio.wait([task], timeout=limit)
+        hangs = not task.done()
+        if hangs:
+            task.cancel()
+            await asyncio.wait([task])
+        assert not hangs, f"still at work after {limit} s"
+        result = task.result()
         await passes(3)
         assert asyncio.all_tasks() <= {asyncio.current_task()}, "tasks are left"
         return result

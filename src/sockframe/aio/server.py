@@ -28,7 +28,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._server: Any = None
         self._tasks: dict[asyncio.Task[None], FramedStream] = {}
-        self._closing = False
+        self._closing = asyncio.Event()
 
     @property
     def sockets(self) -> tuple[Any, ...]:
@@ -56,7 +56,7 @@ class Server:
 
     def close(self) -> None:
         """Listen no more; the connections stay."""
-        self._closing = True
+        self._closing.set()
         self._server.close()
 
     def close_clients(self) -> None:
@@ -71,7 +71,7 @@ class Server:
             task.cancel()
 
     async def wait_closed(self) -> None:
-        """Wait until it listens no more and all handlers have returned, and their connections are closed."""
+        """Wait until it listens no more, and all handlers have returned and their connections are closed."""
         while self._tasks:
             await asyncio.wait(tuple(self._tasks))
         await self._server.wait_closed()
@@ -79,7 +79,7 @@ class Server:
     async def serve_forever(self) -> None:
         """Serve until cancelled, or closed; then end gracefully."""
         async with self:
-            await self._server.serve_forever()
+            await self._closing.wait()
 
     async def __aenter__(self) -> Self:
         return self
@@ -104,7 +104,7 @@ class Server:
 
     async def _run(self, stream: FramedStream) -> None:
         try:
-            if self._closing:
+            if self._closing.is_set():
                 stream._stop()
             await self._handler(stream)
         except EndOfStream:
@@ -115,7 +115,7 @@ class Server:
         except Exception as error:
             self._loop.call_exception_handler({
                 "message": "the handler of a connection has failed: the connection is closed",
-                "exception": error, "transport": stream.transport, "task": asyncio.current_task()})
+                "exception": error, "transport": stream.transport})
         finally:
             stream.close()
         await stream._link.gone()

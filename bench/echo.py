@@ -74,6 +74,8 @@ def contender(name: str, work: Work) -> Run:
     """Return the flights to a server."""
     wing = name.partition(",")[0]
     importlib.import_module(f"sockframe._{wing}" if wing in ("core", "pure") else NEEDS.get(name, "bench"))
+    if name.endswith("on uvloop"):
+        importlib.import_module("uvloop")
     clients = Clients(work)
     process, port = other_end("from bench import echo; echo.run_server(sys.argv[1])", name)
     pin(slice(None, -1))

@@ -124,6 +124,51 @@ def recv(work: Work) -> Run:
     return over_tcp(work, lambda sock: ([payload] for payload in until_end(made(sock).recv)), timed)
 
 
+def on_loop(run: Callable[[Any], Any], consume: Callable[[Any, Any], Any], work: Work) -> Run:
+    """Return `sockframe.aio`, on the loop that `run` runs: `consume` takes a stream and where payloads go."""
+    from sockframe import aio
+
+    made = framed(work)
+
+    async def receive(sock: socket.socket, frames: Any) -> None:
+        async with await aio.attach(made(sock.dup())) as stream:
+            await consume(stream, frames)
+
+    def check(sock: socket.socket) -> Iterator[list[bytes]]:
+        frames: list[bytes] = []
+        run(receive(sock, frames))
+        yield frames
+
+    return over_tcp(work, check, lambda sock: run(receive(sock, deque(maxlen=1))))
+
+
+async def loop_iteration(stream: Any, frames: Any) -> None:
+    """Receive by `async for`; only what is checked is kept."""
+    if isinstance(frames, deque):
+        async for _ in stream:
+            pass
+    async for payload in stream:
+        frames.append(payload)
+
+
+async def loop_recv_many(stream: Any, frames: Any) -> None:
+    """Receive by `recv_many`."""
+    from sockframe import EndOfStream
+
+    try:
+        while True:
+            frames.extend(await stream.recv_many())
+    except EndOfStream:
+        pass
+
+
+def loop_on_uvloop(consume: Callable[[Any, Any], Any], work: Work) -> Run:
+    """Return `sockframe.aio` on uvloop."""
+    import uvloop
+
+    return on_loop(uvloop.run, consume, work)
+
+
 # ---- the peers ----
 
 def bare(work: Work) -> Run:
@@ -264,6 +309,12 @@ CONTENDERS: dict[str, Contender] = {
     "core, StreamReader drop-in": partial(streams, asyncio.run, DROP_IN),
     "core, uvloop, StreamReader drop-in": partial(on_uvloop, DROP_IN),
     "pure, StreamReader drop-in": partial(streams, asyncio.run, DROP_IN),
+    "core, aio": partial(on_loop, asyncio.run, loop_recv_many),
+    "core, aio iteration": partial(on_loop, asyncio.run, loop_iteration),
+    "core, aio on uvloop": partial(loop_on_uvloop, loop_recv_many),
+    "core, aio iteration on uvloop": partial(loop_on_uvloop, loop_iteration),
+    "pure, aio": partial(on_loop, asyncio.run, loop_recv_many),
+    "pure, aio iteration": partial(on_loop, asyncio.run, loop_iteration),
     "C in place": partial(in_c, floor.IN_PLACE), "C, copied out": partial(in_c, floor.COPIES),
     "bare recv_into": bare, "by hand": by_hand, "msgpack (its own format)": msgpack, "makefile": makefile,
     "multiprocessing": multiprocessing, "StreamReader": partial(streams, asyncio.run, "asyncio"),

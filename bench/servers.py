@@ -74,6 +74,51 @@ def frame_selector(tell: Tell) -> None:
                     conn.close()
 
 
+async def serve_framed(tell: Tell) -> None:
+    """Serve by `sockframe.aio`, on the wing in use and the loop that runs."""
+    from sockframe import LengthPrefix, aio
+
+    async def answer(stream: aio.FramedStream) -> None:
+        async for payload in stream:
+            await stream.send(handler(payload))
+
+    async with await aio.serve(answer, LOCAL, LengthPrefix(4), backlog=BACKLOG) as made:
+        tell(made.address[1])
+        await made.serve_forever()
+
+
+def framed_streams(tell: Tell) -> None:
+    """Serve by `sockframe.aio` on asyncio."""
+    asyncio.run(serve_framed(tell))
+
+
+def framed_streams_on_uvloop(tell: Tell) -> None:
+    """Serve by `sockframe.aio` on uvloop."""
+    import uvloop
+
+    uvloop.run(serve_framed(tell))
+
+
+async def serve_frame_protocol(tell: Tell) -> None:
+    """Serve by `sockframe.aio.FrameProtocol`, on the loop that runs."""
+    from sockframe import LengthPrefix
+    from sockframe.aio import FrameProtocol
+
+    class Echo(FrameProtocol):
+        def frames_received(self, frames: list[bytes]) -> None:
+            self.send_many([handler(frame) for frame in frames])
+
+    loop = asyncio.get_running_loop()
+    async with await loop.create_server(lambda: Echo(LengthPrefix(4)), *LOCAL, backlog=BACKLOG) as made:
+        tell(made.sockets[0].getsockname()[1])
+        await made.serve_forever()
+
+
+def frame_protocol(tell: Tell) -> None:
+    """Serve by the same on asyncio."""
+    asyncio.run(serve_frame_protocol(tell))
+
+
 def by_hand(tell: Tell) -> None:
     """Serve by the best loop over `selectors` for just this framing: no errors, no limits."""
     selector = selectors.DefaultSelector()
@@ -232,5 +277,7 @@ def c_epoll(tell: Tell) -> None:
 
 SERVERS: dict[str, Callable[[Tell], None]] = {
     "core": server, "core, FrameSelector": frame_selector, "pure": server, "pure, FrameSelector": frame_selector,
+    "core, aio": framed_streams, "core, aio on uvloop": framed_streams_on_uvloop,
+    "core, aio FrameProtocol": frame_protocol, "pure, aio": framed_streams,
     "C on epoll": c_epoll, "selectors": by_hand, "Protocol": protocol, "StreamReader": stream_reader,
     "uvloop, StreamReader": uvloop, "Twisted": twisted}

@@ -61,9 +61,13 @@ TARGETS = [
     *_each("receive", "core", "times", "C, copied out", {"length 64 B": 1.3, "length 1 KiB": 1.3}),
     *_each("receive", "core, recv", "share", "bare recv_into", {"length 1 MiB": 0.9, "length 16 MiB": 0.9}),
     *_each("receive", "core, iteration", "above", "core", {"length 64 B": 70}),
+    *_each("receive", "core, aio iteration", "times", "StreamReader", {"length 64 B": 0.1}),
+    *_each("receive", "core, aio", "most", "", {"length 64 B": 120}),
     *_each("send", "core", "times", "C", {"length 64 B": 1.5}),
     *_each("roundtrip", "core", "times", "bare recv/sendall", {"length 64 B": 1.15}),
     *_each("echo", "core, FrameSelector", "share", "C on epoll", {"100 x 16, 64 B": 0.6, "1,000 x 4, 64 B": 0.6}),
+    *_each("echo", "core, aio", "times", "StreamReader", {"100 x 16, 64 B": 1 / 3}),
+    *_each("echo", "core, aio on uvloop", "times", "uvloop, StreamReader", {"100 x 16, 64 B": 1 / 1.5}),
     *_each("memory", "core", "most", "", {"idle after 64 B": 512, "idle after 256 KiB": 512}),
 ]
 

@@ -69,8 +69,9 @@ class FramedStream:
     without a pass of the event loop. One task receives at a time: a second one gets a `RuntimeError`, and so does
     every call from another loop or thread. Any number of tasks may send.
 
-    While nobody receives, no more than `read_limit` bytes and one read are held, and the peer has to wait. While the
-    transport holds more than `write_limit` bytes for a peer that does not read, sends wait.
+    While nobody receives, no more than `read_limit` bytes and one read are held, and the peer has to wait, until all
+    frames that are here are received. While the transport holds more than `write_limit` bytes for a peer that does
+    not read, sends wait.
     """
 
     __slots__ = ("__weakref__", "_borrowed", "_closed", "_decoder", "_framing", "_given_up", "_link", "_loop",
@@ -147,13 +148,14 @@ class FramedStream:
         found: bytes = await self._receive(self._take_one, framing)
         return found
 
-    async def recv_many(self, limit: int = 1024) -> list[bytes]:
+    async def recv_many(self, limit: int | None = None) -> list[bytes]:
         """Wait for one frame at least and return the payloads of all that are here, as a list of bytes.
 
-        There are at most `limit`. Raises what recv() raises.
+        There are at most `limit`; unless it is given, what is held bounds them, see `read_limit`. Raises what recv()
+        raises.
         """
-        most = index(limit)
-        if most < 1:
+        most = None if limit is None else index(limit)
+        if most is not None and most < 1:
             raise errors.limit_error(most)
         frames: list[bytes] = await self._receive(lambda: self._take_many(most))
         return frames
@@ -421,13 +423,7 @@ class FramedStream:
         if self._closed or self._turning or self._borrowed or self._rest or self._waiter is not None:
             self._next = nothing
         else:
-            self._next = self._next_paused if self._paused else self._decoder.next_frame
-
-    def _next_paused(self) -> bytes | None:
-        """Take the next frame, and read on once there is room."""
-        frame = self._decoder.next_frame()
-        self._resume()
-        return frame
+            self._next = self._decoder.next_frame
 
     async def _receive(self, take: Callable[[], Any], framing: Framing | None = None) -> Any:
         """Return what `take` finds, once it finds something."""
@@ -463,12 +459,15 @@ class FramedStream:
                 self._set_next()
         return None if frame is None else (frame,)
 
-    def _take_many(self, limit: int) -> list[bytes]:
-        """Take at most `limit` frames."""
+    def _take_many(self, limit: int | None) -> list[bytes]:
+        """Take at most `limit` frames, or all."""
         if self._rest:
-            frames, self._rest = self._rest[:limit], self._rest[limit:]
+            count = len(self._rest) if limit is None else limit
+            frames, self._rest = self._rest[:count], self._rest[count:]
             self._set_next()
             return frames
+        if limit is None:
+            return self._decoder.decode(b"")
         frames = []
         try:
             frames.extend(islice(self._decoder, limit))
@@ -535,14 +534,12 @@ class FramedStream:
         elif not self._paused and not self._turning and self._decoder.buffered > self._link.read_limit:
             self._paused = True
             self._link.transport.pause_reading()
-            self._set_next()
 
     def _resume(self, wanted: bool = False) -> None:
         """Read on, where more are wanted, or so few are held that more may come."""
         link = self._link
         if not link.deaf and (wanted or self._decoder.buffered <= link.read_limit // 2):
             self._paused = False
-            self._set_next()
             if not link.lost:
                 link.transport.resume_reading()
 

@@ -142,7 +142,7 @@ def test_frames_in_front_of_an_exception_are_kept(run: Runner, ends: Ends) -> No
             peer.sendall(b"ab!c")
             await until(lambda: stream.pending() == 4)
             with pytest.raises(KeyError):
-                await stream.recv_many()
+                await stream.recv_many(100)
             assert stream.pending() == 4
             assert await stream.recv() == b"a"
             assert await stream.recv_many() == [b"b"]

@@ -49,7 +49,10 @@ def ours(wing: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return module
 
 
-@pytest.fixture(params=["asyncio", "asyncio, debug", "uvloop"])
+EAGER = ["asyncio, eager"] if sys.version_info >= (3, 12) else []
+
+
+@pytest.fixture(params=["asyncio", "asyncio, debug", *EAGER, "uvloop"])
 def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
     """Each event loop in turn."""
     if request.param == "uvloop":
@@ -60,6 +63,8 @@ def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
     else:
         made = asyncio.new_event_loop()
         made.set_debug("debug" in request.param)
+        if "eager" in request.param:
+            made.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined, unused-ignore]
     problems: list[Any] = []
     made.set_exception_handler(lambda _, context: problems.append(context))
     yield made
@@ -180,6 +185,7 @@ async def play(reader: Any, steps: "list[Any]", ends: Any) -> "list[Any]":
             task = asyncio.ensure_future(getattr(reader, name)(*arguments))
             to_the_end = arguments == [-1]
         await settle()
+    await settle()  # the original does not wake who waits of what fails in the turn in which bytes came
     reader.feed_eof() if ends is None else reader.set_exception(ends)
     await settle()
     for read in (reader.read(3), reader.readexactly(2), reader.readline(), reader.read()):

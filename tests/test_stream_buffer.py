@@ -24,6 +24,19 @@ def content(at: int, size: int) -> bytes:
     return (whole * ((at % len(whole) + size) // len(whole) + 1))[at % len(whole):at % len(whole) + size]
 
 
+def come(store: Any, data: Any, fed: bool) -> None:
+    """Feed bytes, or receive them."""
+    if fed:
+        store.feed(data)
+        return
+    while data:
+        lent = store.get_buffer(-1)
+        part = min(len(lent), len(data))
+        lent[:part] = data[:part]
+        store.buffer_updated(part)
+        data = data[part:]
+
+
 class Model:
     """What a StreamBuffer should do, done in the plainest way."""
 
@@ -74,16 +87,7 @@ def test_both_wings_do_what_a_bytearray_does(wings: Any, steps: "list[Any]") -> 
             at += len(data)
             model.come(data)
             for store in stores:
-                if name == "feed":
-                    store.feed(arguments[1](data))
-                    continue
-                rest = data
-                while rest:
-                    lent = store.get_buffer(-1)
-                    part = min(len(lent), len(rest))
-                    lent[:part] = rest[:part]
-                    store.buffer_updated(part)
-                    rest = rest[part:]
+                come(store, arguments[1](data) if name == "feed" else data, name == "feed")
         elif name == "find":
             separators = tuple(sorted(set(arguments[0]), key=len))
             wanted = model.find(separators)
@@ -185,9 +189,41 @@ def test_a_view_that_somebody_keeps_stops_no_growth(wing: Any) -> None:
     lent = store.get_buffer(-1)
     lent[:] = b"x" * len(lent)
     store.buffer_updated(len(lent))
+    store.feed(b"w" * 10)
     store.feed(b"y" * 100_000)
     store.feed(b"z" * 10)
-    assert store.take_some(1 << 20) == bytes(lent) + b"y" * 100_000 + b"z" * 10
+    assert store.take_some(1 << 20) == bytes(lent) + b"w" * 10 + b"y" * 100_000 + b"z" * 10
+
+
+@pytest.mark.parametrize("way", ["take", "take_some", "take_through", "find", "receive_into", "expect"])
+@pytest.mark.parametrize("pieces", [[30_000] * 5, [70_000, 40_000], [120_000], [65_536, 34_464, 1],
+                                    [99_999, 1, 30_000]])
+@pytest.mark.parametrize("fed", [True, False], ids=["fed", "received"])
+def test_what_was_expected_may_be_taken_otherwise(wing: Any, pieces: "list[int]", fed: bool, way: str) -> None:
+    store, data, at = wing.StreamBuffer(1 << 20), content(0, 200_000), 0
+    store.expect(100_000)
+    for size in pieces:
+        come(store, data[at:at + size], fed)
+        at += size
+    assert store.missing == 0 and store.held == at
+    store.expect(0)
+    if way == "find":
+        assert store.find((b"ab",)) == (0, 2)
+    elif way == "receive_into":
+        target = bytearray(80_000)
+        store.receive_into(memoryview(target))
+        assert store.missing == 0 and target == data[:80_000]
+        store.give_back()
+    elif way == "expect":
+        store.expect(1 << 20)
+        assert store.missing == (1 << 20) - at
+    else:
+        taken = store.take_through(b"x") if way == "take_through" else getattr(store, way)(80_000)
+        assert taken == data[:len(taken)] and len(taken) == (100 if way == "take_through" else 80_000)
+        data, at = data[len(taken):], at - len(taken)
+    store.feed(b"more")
+    assert store.held == at + 4
+    assert store.take_some(1 << 20) == data[:at] + b"more"
 
 
 def test_more_than_was_lent_is_refused(wing: Any) -> None:
@@ -210,6 +246,23 @@ def test_more_than_was_lent_is_refused(wing: Any) -> None:
     store.release_target()
     assert bytes(target) == b"some" + bytes(5)
     assert len(store.get_buffer()) >= 65536
+
+
+def test_bytes_for_a_target_and_behind_it(wing: Any) -> None:
+    store = wing.StreamBuffer(1000)
+    target = bytearray(8)
+    store.receive_into(memoryview(target))
+    store.feed(b"so")
+    assert (store.missing, store.held) == (6, 0)
+    store.get_buffer()
+    store.buffer_updated(0)  # nothing came
+    store.feed(b"me, and more")
+    assert (store.missing, store.held, bytes(target)) == (0, 6, b"some, an")
+    store.give_back()
+    assert store.take(14) == b"some, and more"
+    store.get_buffer()
+    store.buffer_updated(0)
+    assert store.held == 0 and store.take_some(1) == b""
 
 
 def test_what_is_asked_wrongly(wing: Any) -> None:

@@ -305,11 +305,19 @@ class StreamReader(asyncio.StreamReader):
                             raise self._cut_off(size)
                         await self._wait_for_data("readinto_exactly")
                 except BaseException:
-                    store.give_back()
+                    self._give_back()
                     raise
                 store.release_target()
         self._maybe_resume_transport()
         return size
+
+    def _give_back(self) -> None:
+        """Leave what went into a buffer to the next read; without memory for that the stream is lost."""
+        try:
+            self._store.give_back()
+        except MemoryError as error:
+            self._store.release_target()
+            self.set_exception(error)
 
     async def _wait_for(self, n: int) -> None:
         """Wait until `n` bytes are here, or raise that they won't come."""

@@ -80,8 +80,8 @@ def stream_reader(work: Work) -> Run:
     return drained(run)
 
 
-def twisted(work: Work) -> Run:
-    """Return Twisted's `Int32StringReceiver` or `LineReceiver`, fed by hand: no reactor runs."""
+def twisted(module: str, work: Work) -> Run:
+    """Return the `Int32StringReceiver` or `LineReceiver` of a module, fed by hand: no reactor runs."""
     from twisted.internet.testing import StringTransport
 
     from .twisted_ends import receiver
@@ -89,7 +89,7 @@ def twisted(work: Work) -> Run:
     pieces = work.pieces()
 
     def run() -> Iterator[list[bytes]]:
-        made = receiver(work)
+        made = receiver(work, module)
         made.makeConnection(StringTransport())
         for piece in pieces:
             made.dataReceived(piece)
@@ -119,8 +119,12 @@ def msgpack(work: Work) -> Run:
     return drained(run)
 
 
+TWISTED, TWISTED_DROP_IN = "twisted.protocols.basic", "sockframe.drop_in.twisted"
+
 CONTENDERS: dict[str, Contender] = {
     "core": ours, "core, batches": ours_in_batches, "pure": ours, "pure, batches": ours_in_batches,
     "C in place": partial(floor.decoder, floor.IN_PLACE), "C, copied out": partial(floor.decoder, floor.COPIES),
-    "by hand": by_hand, "msgpack (its own format)": msgpack, "StreamReader": stream_reader, "Twisted": twisted,
+    "by hand": by_hand, "msgpack (its own format)": msgpack, "StreamReader": stream_reader,
+    "Twisted": partial(twisted, TWISTED), "core, Twisted drop-in": partial(twisted, TWISTED_DROP_IN),
+    "pure, Twisted drop-in": partial(twisted, TWISTED_DROP_IN),
     "HOWTO": howto}

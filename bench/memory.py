@@ -210,6 +210,8 @@ def multiprocessing(work: Work) -> Hold:
 
 def twisted(work: Work) -> Hold:
     """Return Twisted's `Int32StringReceiver`s."""
+    from twisted.protocols.basic import Int32StringReceiver
+
     from .twisted_ends import Reactor, Strings
 
     def hold(socks: list[socket.socket]) -> object:
@@ -217,7 +219,7 @@ def twisted(work: Work) -> Hold:
 
         answered: list[int] = []
 
-        class Echo(Strings):
+        class Echo(Strings, Int32StringReceiver):
             MAX_LENGTH = 1 << 20
 
             def stringReceived(self, string: bytes) -> None:

@@ -253,12 +253,12 @@ def on_uvloop(opener: str, work: Work) -> Run:
     return streams(uvloop.run, opener, work)
 
 
-def twisted(work: Work) -> Run:
-    """Return Twisted's `Int32StringReceiver` or `LineReceiver` on its reactor."""
+def twisted(module: str, work: Work) -> Run:
+    """Return the `Int32StringReceiver` or `LineReceiver` of a module on Twisted's reactor."""
     from .twisted_ends import Reactor, receiver
 
     def receive(sock: socket.socket, frames: Any) -> Any:
-        protocol = receiver(work)
+        protocol = receiver(work, module)
         protocol.frames = frames
         Reactor.run(sock, protocol)
         return frames
@@ -266,15 +266,14 @@ def twisted(work: Work) -> Run:
     return over_tcp(work, lambda sock: iter([receive(sock, [])]), lambda sock: receive(sock, deque(maxlen=1)))
 
 
-def multiprocessing(work: Work) -> Run:
-    """Return multiprocessing's `Connection.recv_bytes`: its format has the same 4-byte length."""
-    from multiprocessing.connection import Connection
-
+def multiprocessing(module: str, work: Work) -> Run:
+    """Return the `Connection.recv_bytes` of a module: multiprocessing's format has the same 4-byte length."""
+    kind = importlib.import_module(module).Connection
     if work.crlf:
         raise UnfitError("multiprocessing has a format of its own, with lengths")
 
     def check(sock: socket.socket) -> Iterator[list[bytes]]:
-        with Connection(sock.detach(), writable=False) as conn:
+        with kind(sock.detach(), writable=False) as conn:
             receive = conn.recv_bytes
             try:
                 while True:
@@ -306,6 +305,10 @@ DROP_IN = "sockframe.drop_in.asyncio_streams"
 CONTENDERS: dict[str, Contender] = {
     "core": recv_many, "core, batches": recv_batch, "core, iteration": iteration, "core, recv": recv, "pure": recv_many,
     "pure, batches": recv_batch, "pure, iteration": iteration, "pure, recv": recv,
+    "core, multiprocessing drop-in": partial(multiprocessing, "sockframe.drop_in.multiprocessing"),
+    "pure, multiprocessing drop-in": partial(multiprocessing, "sockframe.drop_in.multiprocessing"),
+    "core, Twisted drop-in": partial(twisted, "sockframe.drop_in.twisted"),
+    "pure, Twisted drop-in": partial(twisted, "sockframe.drop_in.twisted"),
     "core, StreamReader drop-in": partial(streams, asyncio.run, DROP_IN),
     "core, uvloop, StreamReader drop-in": partial(on_uvloop, DROP_IN),
     "pure, StreamReader drop-in": partial(streams, asyncio.run, DROP_IN),
@@ -317,5 +320,7 @@ CONTENDERS: dict[str, Contender] = {
     "pure, aio iteration": partial(on_loop, asyncio.run, loop_iteration),
     "C in place": partial(in_c, floor.IN_PLACE), "C, copied out": partial(in_c, floor.COPIES),
     "bare recv_into": bare, "by hand": by_hand, "msgpack (its own format)": msgpack, "makefile": makefile,
-    "multiprocessing": multiprocessing, "StreamReader": partial(streams, asyncio.run, "asyncio"),
-    "uvloop, StreamReader": partial(on_uvloop, "asyncio"), "Twisted": twisted, "HOWTO": howto}
+    "multiprocessing": partial(multiprocessing, "multiprocessing.connection"),
+    "StreamReader": partial(streams, asyncio.run, "asyncio"),
+    "uvloop, StreamReader": partial(on_uvloop, "asyncio"),
+    "Twisted": partial(twisted, "twisted.protocols.basic"), "HOWTO": howto}

@@ -7,6 +7,7 @@ knows no frames: what is above it is what a contender takes for framing a reques
 from __future__ import annotations
 
 import asyncio
+import importlib
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -96,11 +97,9 @@ def makefile(sock: socket.socket) -> Ends:
     return send, receive
 
 
-def multiprocessing(sock: socket.socket) -> Ends:
-    """Return multiprocessing's `Connection`."""
-    from multiprocessing.connection import Connection
-
-    conn = Connection(sock.dup().detach())
+def multiprocessing(module: str, sock: socket.socket) -> Ends:
+    """Return the `Connection` of a module."""
+    conn = importlib.import_module(module).Connection(sock.dup().detach())
     return conn.send_bytes, conn.recv_bytes
 
 
@@ -182,7 +181,10 @@ def streams(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 
 SIDES = {"core": sides(framed), "pure": sides(framed), "bare recv/sendall": sides(bare), "C": (reply_in_c, ask_in_c),
-         "by hand": sides(by_hand), "multiprocessing": sides(multiprocessing), "makefile": sides(makefile),
+         "by hand": sides(by_hand), "multiprocessing": sides(partial(multiprocessing, "multiprocessing.connection")),
+         "core, multiprocessing drop-in": sides(partial(multiprocessing, "sockframe.drop_in.multiprocessing")),
+         "pure, multiprocessing drop-in": sides(partial(multiprocessing, "sockframe.drop_in.multiprocessing")),
+         "makefile": sides(makefile),
          "StreamReader": streams("asyncio"), "uvloop, StreamReader": streams("uvloop"), "HOWTO": sides(howto)}
 
 

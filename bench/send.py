@@ -7,6 +7,7 @@ side has received its end.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -196,15 +197,14 @@ def twisted(work: Work) -> Run:
     return over_tcp(work, lambda sock, payloads, times: Reactor.run(sock, sender(work, payloads, times)))
 
 
-def multiprocessing(work: Work) -> Run:
-    """Return multiprocessing's `Connection.send_bytes`: its format has the same 4-byte length."""
-    from multiprocessing.connection import Connection
-
+def multiprocessing(module: str, work: Work) -> Run:
+    """Return the `Connection.send_bytes` of a module: multiprocessing's format has the same 4-byte length."""
+    kind = importlib.import_module(module).Connection
     if work.crlf:
         raise UnfitError("multiprocessing has a format of its own, with lengths")
 
     def send(sock: socket.socket, payloads: list[bytes], times: int) -> None:
-        with Connection(sock.dup().detach(), readable=False) as conn:
+        with kind(sock.dup().detach(), readable=False) as conn:
             for _ in range(times):
                 for payload in payloads:
                     conn.send_bytes(payload)
@@ -232,5 +232,8 @@ def msgpack(work: Work) -> Run:
 CONTENDERS: dict[str, Contender] = {
     "core": send_many, "core, send": send_each, "pure": send_many, "pure, send": send_each, "C": in_c,
     "by hand": by_hand, "msgpack (its own format)": msgpack, "makefile": makefile,
-    "multiprocessing": multiprocessing, "StreamWriter": partial(streams, asyncio.run),
+    "multiprocessing": partial(multiprocessing, "multiprocessing.connection"),
+    "core, multiprocessing drop-in": partial(multiprocessing, "sockframe.drop_in.multiprocessing"),
+    "pure, multiprocessing drop-in": partial(multiprocessing, "sockframe.drop_in.multiprocessing"),
+    "StreamWriter": partial(streams, asyncio.run),
     "uvloop, StreamWriter": uvloop, "Twisted": twisted, "HOWTO": howto}

@@ -65,6 +65,8 @@ TARGETS = [
     *_each("receive", "core, aio", "most", "", {"length 64 B": 120}),
     *_each("send", "core", "times", "C", {"length 64 B": 1.5}),
     *_each("roundtrip", "core", "times", "bare recv/sendall", {"length 64 B": 1.15}),
+    *_each("decode", "core, Twisted drop-in", "share", "Twisted", {"length 64 B": 5, "CRLF 64 B": 5}),
+    *_each("roundtrip", "core, multiprocessing drop-in", "share", "multiprocessing", {"length 64 B": 1.5}),
     *_each("echo", "core, FrameSelector", "share", "C on epoll", {"100 x 16, 64 B": 0.6, "1,000 x 4, 64 B": 0.6}),
     *_each("echo", "core, aio", "times", "StreamReader", {"100 x 16, 64 B": 1 / 3}),
     *_each("echo", "core, aio on uvloop", "times", "uvloop, StreamReader", {"100 x 16, 64 B": 1 / 1.5}),

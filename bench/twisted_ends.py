@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import socket
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.protocol import Factory
-from twisted.protocols.basic import Int32StringReceiver, LineReceiver
 
 from .streams import Work
+
+ORIGINAL = "twisted.protocols.basic"
+DROP_IN = "sockframe.drop_in.twisted"
 
 
 class _Ends:
@@ -23,14 +26,14 @@ class _Ends:
         self.ended = True
 
 
-class Strings(_Ends, Int32StringReceiver):
+class Strings(_Ends):
     """Keeps each payload in `frames`."""
 
     def stringReceived(self, string: bytes) -> None:
         self.frames.append(string)
 
 
-class Lines(_Ends, LineReceiver):
+class Lines(_Ends):
     """Keeps each line in `frames`."""
 
     delimiter = b"\r\n"
@@ -39,9 +42,10 @@ class Lines(_Ends, LineReceiver):
         self.frames.append(line)
 
 
-def receiver(work: Work) -> Any:
-    """Return a protocol that appends each payload to its `frames`."""
-    made: Any = Lines() if work.crlf else Strings()
+def receiver(work: Work, module: str = ORIGINAL) -> Any:
+    """Return a protocol of a module's that appends each payload to its `frames`."""
+    bases = (Lines, "LineReceiver") if work.crlf else (Strings, "Int32StringReceiver")
+    made: Any = type("Receiver", (bases[0], getattr(importlib.import_module(module), bases[1])), {})()
     made.MAX_LENGTH = max(work.size, made.MAX_LENGTH)
     made.frames = []
     return made

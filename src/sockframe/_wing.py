@@ -13,11 +13,11 @@ if CHOICE not in ("", "0", "1"):
 why_not_core: str | None = None
 
 if TYPE_CHECKING:
-    from ._core import Connection, Decoder, Encoder, FrameBatch, StreamBuffer, receive_ready
+    from ._core import Connection, Decoder, Encoder, FrameBatch, MessageConnection, StreamBuffer, receive_ready
 
     wing: str
 elif CHOICE == "0":
-    from ._pure import Connection, Decoder, Encoder, FrameBatch, StreamBuffer, receive_ready
+    from ._pure import Connection, Decoder, Encoder, FrameBatch, MessageConnection, StreamBuffer, receive_ready
 
     wing = "pure"
     why_not_core = "SOCKFRAME_CORE is 0"
@@ -27,15 +27,16 @@ else:
 
         if vars(_core.codec)["errors"] is not errors:  # a module in C is loaded once in a process
             raise ImportError("the core belongs to a copy of sockframe that was loaded before this one")
-        from ._core import Connection, Decoder, Encoder, FrameBatch, StreamBuffer, receive_ready
+        from ._core import Connection, Decoder, Encoder, FrameBatch, MessageConnection, StreamBuffer, receive_ready
 
         wing = "core"
     except ImportError as error:
         if CHOICE == "1":
             raise ImportError(f"SOCKFRAME_CORE is 1, but the core can't be loaded: {error}") from error
-        from ._pure import Connection, Decoder, Encoder, FrameBatch, StreamBuffer, receive_ready
+        from ._pure import Connection, Decoder, Encoder, FrameBatch, MessageConnection, StreamBuffer, receive_ready
 
         wing = "pure"
         why_not_core = str(error)
 
-__all__ = ["Connection", "Decoder", "Encoder", "FrameBatch", "StreamBuffer", "receive_ready", "why_not_core", "wing"]
+__all__ = ["Connection", "Decoder", "Encoder", "FrameBatch", "MessageConnection", "StreamBuffer", "receive_ready",
+           "why_not_core", "wing"]

@@ -282,6 +282,18 @@ def closed_error() -> OSError:
     return OSError(errno.EBADF, os.strerror(errno.EBADF))
 
 
+def message_end_error(begun: bool) -> EOFError | OSError:
+    """Make the error of a stream of multiprocessing's that has ended, in the midst of a message or before one."""
+    return OSError("got end of file during message") if begun else EOFError()
+
+
+def too_short_error(message: bytes) -> Exception:
+    """Make the error of multiprocessing that has the message for which a buffer was too short."""
+    from multiprocessing import BufferTooShort
+
+    return BufferTooShort(message)
+
+
 def forked_error() -> OSError:
     """Make the error of a call in a forked process, where a thread that stayed behind was at work."""
     return OSError(errno.EDEADLK, "another thread was at work with the connection when the process forked")

@@ -139,6 +139,21 @@ def wait_until(sock: Any, events: int, deadline: int) -> bool:
             return False
 
 
+def message_range(offset: int, size: int | None, room: int) -> tuple[int, int]:
+    """Return where in a buffer of `room` bytes a message lies, and its size, or raise what multiprocessing does."""
+    if offset < 0:
+        raise ValueError("offset is negative")
+    if offset > room:
+        raise ValueError("buffer length < offset")
+    if size is None:
+        return offset, room - offset
+    if size < 0:
+        raise ValueError("size is negative")
+    if offset + size > room:
+        raise ValueError("buffer length < offset + size")
+    return offset, size
+
+
 def take_turn(lock: Any, deadline: int) -> None:
     """Take a lock that other threads may have."""
     if not lock.acquire(False):

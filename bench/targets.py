@@ -63,6 +63,10 @@ TARGETS = [
     *_each("receive", "core, iteration", "above", "core", {"length 64 B": 70}),
     *_each("receive", "core, aio iteration", "times", "StreamReader", {"length 64 B": 0.1}),
     *_each("receive", "core, aio", "most", "", {"length 64 B": 120}),
+    *_each("receive", "core, StreamReader drop-in", "share", "StreamReader", {
+        "length 64 B": 2, "CRLF 64 B": 2, "length 1 MiB": 1.2}),
+    *_each("receive", "core, uvloop, StreamReader drop-in", "share", "uvloop, StreamReader", {
+        "length 64 B": 2, "CRLF 64 B": 2}),
     *_each("send", "core", "times", "C", {"length 64 B": 1.5}),
     *_each("roundtrip", "core", "times", "bare recv/sendall", {"length 64 B": 1.15}),
     *_each("decode", "core, Twisted drop-in", "share", "Twisted", {"length 64 B": 5, "CRLF 64 B": 5}),

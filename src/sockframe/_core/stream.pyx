@@ -65,7 +65,8 @@ cdef class StreamBuffer:
     cdef Room room                  # in here; in neither where there are none
     cdef const uint8_t *data
     cdef Py_ssize_t begin, end, lent, expected
-    cdef bytes ready                # what was expected, before all others
+    cdef list later                 # bytes behind those, large pieces as they were fed
+    cdef Py_ssize_t behind          # how many
     cdef object searched_for        # is not in what is held
     cdef Py_ssize_t searched        # before here
     cdef object target              # a view that what comes goes to first, and as flat bytes
@@ -74,6 +75,7 @@ cdef class StreamBuffer:
 
     def __init__(self, limit):
         self.limit = limit
+        self.later = []
 
     def __dealloc__(self):
         PyBuffer_Release(&self.flat)  # nothing, where there is no target
@@ -96,12 +98,16 @@ cdef class StreamBuffer:
         hold(data, &view, "data", False)
         self.lent = 0  # what get_buffer() lent is void
         try:
-            if PyBytes_CheckExact(data) and self.begin == self.end and self.target is None:
+            if self.target is not None or not PyBytes_CheckExact(data):
+                self.append(<const uint8_t *>view.buf, view.len)
+            elif self.begin == self.end:
                 self.drop()
                 if view.len:
                     self.hold_bytes(<bytes>data)
+            elif self.behind or view.len >= LARGE:
+                self.hold_later(<bytes>data)
             else:
-                self.append(<const uint8_t *>view.buf, view.len)
+                self.hold_more(<const uint8_t *>view.buf, view.len)
         finally:
             PyBuffer_Release(&view)
 
@@ -115,6 +121,10 @@ cdef class StreamBuffer:
         if self.target is not None and self.filled < self.flat.len:
             self.lent = self.flat.len - self.filled
             return self.target[self.filled:]
+        if self.behind:
+            self.join()
+            held = self.end - self.begin
+            missing = self.expected - held
         least, extra = SLACK, max(SLACK, held)
         if self.expected >= SLACK and missing > 0:  # room for them, and no more: so it can be handed out
             least = min(missing, SLACK)
@@ -156,12 +166,14 @@ cdef class StreamBuffer:
         cdef Py_ssize_t at
         if not PyBytes_CheckExact(separator) or not PyBytes_GET_SIZE(separator):
             return None
-        self.join()
         at = self.look_for(<bytes>separator)
+        if at < 0 and self.behind:
+            self.join()
+            at = self.look_for(<bytes>separator)
         if at < 0 or at - self.begin > self.limit:
             return None
         at += PyBytes_GET_SIZE(separator)
-        if self.end - at < self.guard:
+        if self.end - at + self.behind < self.guard:
             return None
         return self.cut(at - self.begin)
 
@@ -204,8 +216,6 @@ cdef class StreamBuffer:
     def expect(self, n):
         """Have `n` bytes come into one piece of memory, to be taken at once; 0: however they come."""
         cdef object given = index(n)
-        if given:
-            self.join()
         self.expected = PY_SSIZE_T_MAX if given > PY_SSIZE_T_MAX else given
 
     def receive_into(self, view):
@@ -257,16 +267,48 @@ cdef class StreamBuffer:
 
     cdef Py_ssize_t have(self) noexcept:
         """Return how many bytes are held."""
-        return self.end - self.begin + (0 if self.ready is None else PyBytes_GET_SIZE(self.ready))
+        return self.end - self.begin + self.behind
 
     cdef int join(self) except -1:
-        """Hold what was made ready with all other bytes: it is not taken as it was expected."""
-        cdef bytes joined
-        if self.ready is not None:
-            joined = self.ready + bytes_of(<const char *>self.data + self.begin, self.end - self.begin)
-            self.drop()
-            self.hold_bytes(joined)
-            self.ready = None
+        """Have all bytes held in one piece."""
+        cdef Py_ssize_t searched = self.searched - self.begin
+        if self.behind:
+            self.hold_bytes(self.gather(self.have()))
+            self.searched = searched
+        return 0
+
+    cdef bytes gather(self, Py_ssize_t size):
+        """Take so many bytes, which are in several pieces."""
+        cdef bytes taken = bytes_of(NULL, size), piece = None
+        cdef uint8_t *place = <uint8_t *>PyBytes_AS_STRING(taken)
+        cdef Py_ssize_t done = self.end - self.begin, part = 0, number = 0
+        memcpy(place, self.data + self.begin, done)
+        while done < size:
+            piece = <bytes>self.later[number]
+            part = min(size - done, PyBytes_GET_SIZE(piece))
+            memcpy(place + done, PyBytes_AS_STRING(piece), part)
+            done += part
+            number += 1
+        del self.later[:number]
+        self.behind -= size - (self.end - self.begin) + PyBytes_GET_SIZE(piece) - part
+        self.drop()
+        self.hold_bytes(piece)
+        self.begin = self.searched = part
+        self.tidy()
+        return taken
+
+    cdef int hold_later(self, bytes data) except -1:
+        """Hold some bytes as they are; small ones together with small ones before them."""
+        cdef bytes merged = data, last
+        cdef Py_ssize_t count = len(self.later)
+        while count:
+            last = <bytes>self.later[count - 1]
+            if PyBytes_GET_SIZE(last) > min(PyBytes_GET_SIZE(merged), LARGE):
+                break
+            merged = last + merged
+            count -= 1
+        self.later[count:] = [merged]
+        self.behind += PyBytes_GET_SIZE(data)
         return 0
 
     cdef void hold_bytes(self, bytes given) noexcept:
@@ -278,7 +320,10 @@ cdef class StreamBuffer:
     cdef int append(self, const uint8_t *data, Py_ssize_t size) except -1:
         """Take bytes that are somewhere else: into the target, and behind those held."""
         cdef Py_ssize_t part = min(size, self.flat.len - self.filled) if self.target is not None else 0
-        if size > part:
+        if self.behind or (self.begin < self.end and size - part >= LARGE):
+            if size > part:
+                self.hold_later(bytes_of(<const char *>data + part, size - part))
+        elif size > part:
             self.hold_more(data + part, size - part)
         if part:
             memmove(<uint8_t *>self.flat.buf + self.filled, data, part)
@@ -287,20 +332,7 @@ cdef class StreamBuffer:
 
     cdef int hold_more(self, const uint8_t *data, Py_ssize_t size) except -1:
         """Hold a copy of some bytes behind those held."""
-        cdef Py_ssize_t held = self.end - self.begin, wanted = held + size, missing = self.expected - held
-        cdef bytes behind
-        if self.expected >= SLACK and 0 < missing <= size:
-            # Now all is here that was expected: in memory of its own, so that nothing behind it is moved with it.
-            behind = bytes_of(<const char *>data + missing, size - missing)
-            self.make_room(missing, self.expected)
-            if not self.begin and not self.room.exports:
-                memmove(<uint8_t *>self.data + self.end, data, missing)
-                self.end += missing
-                self.ready = self.hand_out(self.expected)
-                self.expected = 0
-                if size > missing:
-                    self.hold_bytes(behind)
-                return 0
+        cdef Py_ssize_t held = self.end - self.begin, wanted = held + size
         if self.expected > wanted:
             self.make_room(size, min(self.expected, wanted + max(wanted, SLACK)))
         else:
@@ -362,12 +394,8 @@ cdef class StreamBuffer:
     cdef bytes cut(self, Py_ssize_t size):
         """Take so many bytes, which are here."""
         cdef bytes taken
-        if self.ready is not None:
-            if size == PyBytes_GET_SIZE(self.ready):
-                taken = self.ready
-                self.ready = None
-                return taken
-            self.join()
+        if size > self.end - self.begin:
+            return self.gather(size)
         if not self.begin and size >= LARGE and self.room is not None and not self.room.exports and (
                 self.end - size < size):
             return self.hand_out(size)
@@ -395,9 +423,17 @@ cdef class StreamBuffer:
         if rest:
             self.hold_bytes(behind)
             self.searched = max(0, searched - size)
+        elif self.behind:
+            self.advance()
         taken = <bytes>memory
         Py_DECREF(memory)
         return taken
+
+    cdef void advance(self) noexcept:
+        """Go on to the next piece."""
+        self.hold_bytes(<bytes>self.later[0])
+        self.behind -= self.end
+        del self.later[0]
 
     cdef void tidy(self) noexcept:
         """Give back memory that the bytes held don't need."""
@@ -405,6 +441,8 @@ cdef class StreamBuffer:
         cdef bytes kept
         if not held:
             self.drop()
+            if self.behind:
+                self.advance()
             return
         have = PyBytes_GET_SIZE(self.source if self.source is not None else <object>self.room.memory)
         if have <= 2 * held + SLACK or self.lent:

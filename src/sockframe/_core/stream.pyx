@@ -270,11 +270,16 @@ cdef class StreamBuffer:
         return self.end - self.begin + self.behind
 
     cdef int join(self) except -1:
-        """Have all bytes held in one piece."""
-        cdef Py_ssize_t searched = self.searched - self.begin
+        """Have all bytes held in one piece: with room for as many again, where little comes at a time."""
+        cdef Py_ssize_t total = self.have()
+        cdef bytes piece
         if self.behind:
-            self.hold_bytes(self.gather(self.have()))
-            self.searched = searched
+            self.make_room(self.behind, total + (total if total >= 2 * self.behind else 0))
+            for piece in self.later:
+                memcpy(<uint8_t *>self.data + self.end, PyBytes_AS_STRING(piece), PyBytes_GET_SIZE(piece))
+                self.end += PyBytes_GET_SIZE(piece)
+            self.later.clear()
+            self.behind = 0
         return 0
 
     cdef bytes gather(self, Py_ssize_t size):

@@ -88,9 +88,13 @@ def contender(hold: Callable[[Work], Hold], work: Work) -> Run:
         del first, held
 
     def receive(sock: socket.socket, room: bytearray) -> bytes:
-        sock.settimeout(10)
-        if sock.recv_into(room, len(room), socket.MSG_WAITALL) != len(room):
-            raise ConnectionError("a connection did not answer")
+        sock.settimeout(10)  # with which MSG_WAITALL does not wait
+        view, here = memoryview(room), 0
+        while here < len(room):
+            got = sock.recv_into(view[here:])
+            if not got:
+                raise ConnectionError("a connection did not answer")
+            here += got
         return bytes(room[4:])
 
     return Run(check, lambda times: None, figure=lambda: grown[-1])
@@ -229,9 +233,8 @@ def twisted(work: Work) -> Hold:
         held = [Echo() for _ in socks]
         for sock, protocol in zip(socks, held, strict=True):
             Reactor.adopt(sock, protocol)
-        while len(answered) < len(socks):
+        while len(answered) < len(socks) or reactor.getWriters():  # type: ignore[attr-defined]
             reactor.iterate(0.1)  # type: ignore[attr-defined]
-        reactor.iterate(0)  # type: ignore[attr-defined]
         return held
 
     return hold

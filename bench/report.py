@@ -75,6 +75,11 @@ def figures(result: Result) -> tuple[str, str, str]:
             "reached" if result.target.reached(measured) else "missed")
 
 
+def python_of(result: Result, record: dict[str, Any]) -> str:
+    """Name the Python that a target's figures are of, where there are several."""
+    return f" ({record['pythons'][result.python]})" if len(record["pythons"]) > 1 else ""
+
+
 def targets(record: dict[str, Any]) -> Table | None:
     """Return the table of targets, or None where nothing that they ask for was measured."""
     made = Table(title="targets")
@@ -85,10 +90,9 @@ def targets(record: dict[str, Any]) -> Table | None:
     for result in results(record["kinds"]):
         target = result.target
         median, extent, verdict = figures(result)
-        python = f" ({record['pythons'][result.python]})" if len(record["pythons"]) > 1 else ""
         wall = f"{statistics.median(result.wall):,.2f}" if result.wall and target.how != "above" else "-"
-        made.add_row(f"{target.kind}, {target.work}", target.contender + python, target.asked(), median, extent,
-                     wall, verdict if verdict == "reached" else f"[red]{verdict}[/]")
+        made.add_row(f"{target.kind}, {target.work}", target.contender + python_of(result, record), target.asked(),
+                     median, extent, wall, verdict if verdict == "reached" else f"[red]{verdict}[/]")
     return made if made.row_count else None
 
 
@@ -122,7 +126,8 @@ def markdown(record: dict[str, Any], charts: list[str]) -> str:
     lines = ["| work | contender | asked | measured | rounds | |", "|---|---|---|---|---|---|"]
     for result in results(record["kinds"]):
         target = result.target
-        cells = [f"{target.kind}, {target.work}", target.contender, target.asked(), *figures(result)]
+        cells = [f"{target.kind}, {target.work}", target.contender + python_of(result, record), target.asked(),
+                 *figures(result)]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", f"Medians of {record['rounds']} rounds in turn, each in a process of its own, and how far the rounds "
               "are apart;", f"{machine(record)}."]

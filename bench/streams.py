@@ -18,7 +18,7 @@ HEADER = struct.Struct(">I")
 KIB, MIB = 1024, 1 << 20
 
 #: The sizes of payloads; and of each, how many make a stream.
-SIZES = {"16 B": (16, 100_000), "64 B": (64, 100_000), "1 KiB": (KIB, 16_000), "16 KiB": (16 * KIB, 1_000),
+SIZES = {"16 B": (16, 40_000), "64 B": (64, 40_000), "1 KiB": (KIB, 16_000), "16 KiB": (16 * KIB, 1_000),
          "1 MiB": (MIB, 16), "16 MiB": (16 * MIB, 2)}
 
 FORMATS = ("length", "CRLF")

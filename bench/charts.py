@@ -43,7 +43,8 @@ def draw(record: dict[str, Any], folder: Path) -> list[Path]:
 
     style = {"text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.edgecolor": INK,
              "axes.titlecolor": INK, "font.size": 9, "axes.titlesize": 10, "savefig.transparent": True,
-             "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "sockframe", "legend.frameon": False}
+             "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "sockframe", "svg.fonttype": "none",
+             "legend.frameon": False}
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
     first = next(iter(record["pythons"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import signal
 import socket
 import threading
 import time
@@ -20,6 +21,10 @@ import sockframe.sockets
 
 settings.register_profile("suite", deadline=None, derandomize=True, database=None)
 settings.load_profile("suite")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As in a shell's job in the background: what the tests start would have no Ctrl-C either.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 WINGS = ("pure",) if os.environ.get("SOCKFRAME_CORE") == "0" else ("core", "pure")
 

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 from peers.programs import lacking
-from scripted import LIMIT
+from scripted import LIMIT, tls_contexts
 
 from sockframe import LengthPrefix, aio
 
@@ -118,11 +117,7 @@ def run(request: pytest.FixtureRequest) -> Iterator[Runner]:
 @pytest.fixture(scope="session")
 def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """Return the TLS contexts of a client and of a server that it trusts."""
-    authority = trustme.CA()
-    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    authority.issue_cert("localhost", "127.0.0.1").configure_cert(server)
-    authority.configure_trust(client)
-    return client, server
+    return tls_contexts()
 
 
 class Ends:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import socket
+import ssl
 import tempfile
 import threading
 import time
@@ -17,6 +18,27 @@ from typing import Any
 from sockframe import Frame, Framing, MalformedFrameError, Need
 
 LIMIT = 20.0  # seconds after which a call that should have returned hangs
+
+
+def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return the TLS contexts of a client and of a server that it trusts."""
+    import trustme  # not every program that uses this file has it
+
+    authority = trustme.CA()
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(server)
+    authority.configure_trust(client)
+    return client, server
+
+
+def put_into(receiver: Any, data: bytes) -> None:
+    """Give bytes to what lends memory for them, as `asyncio.BufferedProtocol` does."""
+    while data:
+        lent = receiver.get_buffer(-1)
+        part = min(len(lent), len(data))
+        lent[:part] = data[:part]
+        receiver.buffer_updated(part)
+        data = data[part:]
 
 
 class Scripted:

@@ -23,6 +23,7 @@ from conftest import WINGS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peers.programs import lacking
+from scripted import put_into
 
 #: CPython's own tests, as they are installed, all of them; the names are replaced before they are imported.
 OWN_TESTS = """
@@ -466,13 +467,8 @@ def give(protocol: Any, data: bytes, feed: bool) -> None:
     """Give bytes to a protocol: as they are, or into its memory."""
     if feed:
         protocol.data_received(data)
-        return
-    while data:
-        lent = protocol.get_buffer(-1)
-        part = min(len(lent), len(data))
-        lent[:part] = data[:part]
-        protocol.buffer_updated(part)
-        data = data[part:]
+    else:
+        put_into(protocol, data)
 
 
 def test_ten_thousand_reads_with_deadlines(ours: Any, loop: Any) -> None:

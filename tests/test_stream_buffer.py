@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted import put_into
 
 SIZES = st.integers(0, 40) | st.sampled_from([1000, 32_768, 40_000, 65_536, 70_000, 200_000, 300_000])
 SEPARATORS = st.sampled_from([b"a", b"b", b"ab", b"ba", b"aab", b"abcabc", bytes(70)])
@@ -28,13 +29,8 @@ def come(store: Any, data: Any, fed: bool) -> None:
     """Feed bytes, or receive them."""
     if fed:
         store.feed(data)
-        return
-    while data:
-        lent = store.get_buffer(-1)
-        part = min(len(lent), len(data))
-        lent[:part] = data[:part]
-        store.buffer_updated(part)
-        data = data[part:]
+    else:
+        put_into(store, data)
 
 
 class Model:

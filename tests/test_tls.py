@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
-from scripted import LIMIT, OwnMethods, Task, Timed, noise, over_tcp
+from scripted import LIMIT, OwnMethods, Task, Timed, noise, over_tcp, tls_contexts
 from test_broken_laws import Interrupt, Interrupted
 
 from sockframe import (
@@ -45,11 +44,7 @@ FRAMING = LengthPrefix()
 @pytest.fixture(scope="session")
 def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """Return the TLS contexts of a client and of a server that it trusts."""
-    authority = trustme.CA()
-    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    authority.issue_cert("localhost", "127.0.0.1").configure_cert(server)
-    authority.configure_trust(client)
-    return client, server
+    return tls_contexts()
 
 
 @pytest.fixture

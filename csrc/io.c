@@ -3,7 +3,6 @@
 #include "io.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -15,6 +14,7 @@
 
 #define PIECES_A_CALL 1024          /* Linux IOV_MAX: more is EMSGSIZE */
 #define BYTES_A_CALL ((size_t)1 << 30) /* Linux takes 0x7ffff000 at most */
+#define WAIT_A_CALL (INT64_C(86400) * 1000000000) /* a time_t or an int may have 32 bits */
 
 int64_t sf_now(void)
 {
@@ -34,12 +34,13 @@ static int wait_for(int fd, short events, int64_t deadline)
         int64_t left = deadline == SF_AT_ONCE ? 0 : deadline - sf_now();
         if (left <= 0)
             return -EAGAIN;
+        if (left > WAIT_A_CALL)
+            left = WAIT_A_CALL;
 #ifdef __linux__
         struct timespec span = {.tv_sec = (time_t)(left / 1000000000), .tv_nsec = (long)(left % 1000000000)};
         ready = ppoll(&one, 1, &span, NULL);
 #else
-        int64_t ms = (left + 999999) / 1000000;
-        ready = poll(&one, 1, ms > INT_MAX ? INT_MAX : (int)ms);
+        ready = poll(&one, 1, (int)((left + 999999) / 1000000));
 #endif
     }
     if (ready < 0)
@@ -97,7 +98,7 @@ static ssize_t send_some(int fd, const sf_outgoing *outgoing, int flags)
     struct msghdr message;
     memset(&message, 0, sizeof message);
     message.msg_iov = piece;
-    message.msg_iovlen = n;
+    message.msg_iovlen = (uint16_t)n; /* PIECES_A_CALL at most: fits an int, as it is on musl, and a size_t */
     return sendmsg(fd, &message, flags);
 }
 

@@ -149,7 +149,7 @@ static inline uint64_t sf_leading(int fill, const uint8_t *data, uint64_t resume
 static inline uint64_t sf_missing(const sf_text *text, const uint8_t *data, uint64_t size)
 {
     uint64_t part = text->size - 1 < size ? text->size - 1 : size;
-    while (!sf_equal(data + size - part, text->data, part))
+    while (part && !sf_equal(data + size - part, text->data, part))
         part--;
     return text->size - part;
 }

@@ -7,11 +7,32 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef _WIN32
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+#undef far /* they are words of 16 bits */
+#undef near
+#else
 #include <sys/mman.h>
 #include <unistd.h>
+#endif
 
 typedef struct { uint8_t *low; size_t room; } guard;
 
+#ifdef _WIN32
+static inline guard guard_make(size_t least)
+{
+    SYSTEM_INFO system;
+    GetSystemInfo(&system);
+    size_t page = system.dwPageSize, room = (least / page + 1) * page;
+    uint8_t *map = VirtualAlloc(NULL, room + 2 * page, MEM_RESERVE, PAGE_NOACCESS);
+    if (!map || !VirtualAlloc(map + page, room, MEM_COMMIT, PAGE_READWRITE)) {
+        fputs("guard pages\n", stderr);
+        exit(2);
+    }
+    return (guard){map + page, room};
+}
+#else
 static inline guard guard_make(size_t least)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), room = (least / page + 1) * page;
@@ -22,6 +43,7 @@ static inline guard guard_make(size_t least)
     }
     return (guard){map + page, room};
 }
+#endif
 
 /* A copy of the bytes that ends where the memory ends, or begins where it begins. */
 static inline const uint8_t *guard_end(const guard *memory, const uint8_t *data, uint64_t size)

@@ -503,6 +503,7 @@ int main(void)
     test_receive_deadline();
     test_receive_waits(0, 0);
     test_receive_waits(0, 10000 * MS);
+    test_receive_waits(0, INT64_C(2500000000) * 1000 * MS); /* more seconds than a time_t of 32 bits has */
     test_receive_waits(O_NONBLOCK, 0);
     test_receive_waits(O_NONBLOCK, 10000 * MS);
     test_receive_interrupted(0);

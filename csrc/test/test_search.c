@@ -117,7 +117,7 @@ static void test_frames(const sf_framing *framing, const char *name, const char 
         }
         for (int behind = 0; behind < 2; behind++) {
             const uint8_t *held = place(data, size, behind);
-            check(same_frames(framing, held, size, MOST) && same_frames(framing, held, size, 1 + chance(4)) &&
+            check(same_frames(framing, held, size, MOST) && same_frames(framing, held, size, 1 + (size_t)chance(4)) &&
                       same_frames(framing, held, size, 0),
                   name, size, (unsigned)framing->texts);
         }

@@ -591,7 +591,12 @@ cdef class Decoder:
 
     def next_frame(self):
         """Return the next frame, or None until more bytes come."""
-        return self.next_now()
+        self.enter()
+        try:
+            self.check()
+            return self.take()
+        finally:
+            self.busy = False
 
     def next_batch(self):
         """Return all frames that are whole, as a `FrameBatch`: an empty one until more bytes come."""
@@ -606,7 +611,12 @@ cdef class Decoder:
         return self
 
     def __next__(self):
-        cdef bytes frame = self.next_now()
+        self.enter()
+        try:
+            self.check()
+            frame = self.take()
+        finally:
+            self.busy = False
         if frame is None:
             raise StopIteration
         return frame
@@ -673,20 +683,6 @@ cdef class Decoder:
 
     def __reduce__(self):
         raise errors.no_copy_error(self)
-
-    cdef bytes next_now(self):
-        """next_frame(), for other rooms."""
-        cdef bytes frame
-        if not self.busy:
-            frame = self.take_whole_one()
-            if frame is not None:
-                return frame
-        self.enter()
-        try:
-            self.check()
-            return self.take()
-        finally:
-            self.busy = False
 
     # ---- what the methods are made of; the callers have entered ----
 

@@ -15,8 +15,8 @@ if CHOICE not in ("", "0", "1"):
     raise SystemExit(f"SOCKFRAME_CORE must be 0, 1 or unset, not {CHOICE!r}")
 
 PARSER = sorted(set(glob("csrc/*.c")) - {"csrc/io.c"})
-SOURCES = {"batch": [], "codec": PARSER, "connection": ["csrc/io.c"], "message": [], "selector": ["csrc/io.c"],
-           "stream": []}
+SOURCES = {"batch": [], "codec": PARSER, "connection": ["csrc/io.c"], "iteration": [], "message": [],
+           "selector": ["csrc/io.c"], "stream": []}
 WANTED = CHOICE != "0" and sys.implementation.name == "cpython"
 REQUIRED = CHOICE == "1" or os.environ.get("CIBUILDWHEEL") == "1"
 

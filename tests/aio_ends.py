@@ -187,7 +187,7 @@ def ends(wing: Any, contexts: Any, monkeypatch: pytest.MonkeyPatch) -> Ends:
     """Both wings in turn."""
     for name in ("link", "stream", "opening"):
         module = importlib.import_module(f"sockframe.aio.{name}")
-        for kind in ("Decoder", "Encoder", "Connection"):
+        for kind in ("AsyncFrames", "Decoder", "Encoder", "Connection"):
             if hasattr(module, kind):
                 monkeypatch.setattr(module, kind, getattr(wing, kind))
     return Ends(wing, contexts)

@@ -45,6 +45,7 @@ class Wing:
     """One implementation: what `sockframe` exports of it, whichever is in use."""
 
     name: str
+    AsyncFrames: Any
     Encoder: Any
     Decoder: Any
     FrameBatch: Any
@@ -68,8 +69,8 @@ def load_wing(name: str) -> Wing:
     framed = type("FramedSocket", (sockframe.sockets.SocketMethods, module.Connection), {"__slots__": ()})
     selector = type("FrameSelector", (sockframe.selectors.FrameSelector,),
                     {"_receive": staticmethod(module.receive_ready)})
-    return Wing(name, module.Encoder, module.Decoder, module.FrameBatch, module.StreamBuffer, module.Connection, framed,
-                selector)
+    return Wing(name, module.AsyncFrames, module.Encoder, module.Decoder, module.FrameBatch, module.StreamBuffer,
+                module.Connection, framed, selector)
 
 
 @pytest.fixture(scope="session", params=WINGS)

@@ -132,7 +132,8 @@ def test_the_checks_run_the_readmes_test_command(path: str) -> None:
     assert "command=$(grep -m1 'python -m pytest' README.md)" in (ROOT / path).read_text()
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/migration.md", "docs/support.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/migration.md",
+                                  "docs/support.md"])
 def test_every_link_leads_somewhere(name: str) -> None:
     path = ROOT / name
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):

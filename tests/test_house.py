@@ -55,7 +55,8 @@ def classes(path: Path) -> "dict[str, list[str]]":
     found: dict[str, list[str]] = {}
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-            found[node.name] = public(item.name for item in node.body if isinstance(item, ast.FunctionDef))
+            found[node.name] = public(item.name for item in node.body
+                                      if isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef)))
     return found
 
 

@@ -13,30 +13,38 @@ if CHOICE not in ("", "0", "1"):
 why_not_core: str | None = None
 
 if TYPE_CHECKING:
-    from ._core import Connection, Decoder, Encoder, FrameBatch, MessageConnection, StreamBuffer, receive_ready
+    from . import _core as engine
 
     wing: str
 elif CHOICE == "0":
-    from ._pure import Connection, Decoder, Encoder, FrameBatch, MessageConnection, StreamBuffer, receive_ready
+    from . import _pure as engine
 
     wing = "pure"
     why_not_core = "SOCKFRAME_CORE is 0"
 else:
     try:
-        from . import _core, errors
+        from . import _core as engine
+        from . import errors
 
-        if vars(_core.codec)["errors"] is not errors:  # a module in C is loaded once in a process
+        if vars(engine.codec)["errors"] is not errors:  # a module in C is loaded once in a process
             raise ImportError("the core belongs to a copy of sockframe that was loaded before this one")
-        from ._core import Connection, Decoder, Encoder, FrameBatch, MessageConnection, StreamBuffer, receive_ready
-
         wing = "core"
     except ImportError as error:
         if CHOICE == "1":
             raise ImportError(f"SOCKFRAME_CORE is 1, but the core can't be loaded: {error}") from error
-        from ._pure import Connection, Decoder, Encoder, FrameBatch, MessageConnection, StreamBuffer, receive_ready
+        from . import _pure as engine
 
         wing = "pure"
         why_not_core = str(error)
 
-__all__ = ["Connection", "Decoder", "Encoder", "FrameBatch", "MessageConnection", "StreamBuffer", "receive_ready",
-           "why_not_core", "wing"]
+AsyncFrames = engine.AsyncFrames
+Connection = engine.Connection
+Decoder = engine.Decoder
+Encoder = engine.Encoder
+FrameBatch = engine.FrameBatch
+MessageConnection = engine.MessageConnection
+StreamBuffer = engine.StreamBuffer
+receive_ready = engine.receive_ready
+
+__all__ = ["AsyncFrames", "Connection", "Decoder", "Encoder", "FrameBatch", "MessageConnection", "StreamBuffer",
+           "receive_ready", "why_not_core", "wing"]

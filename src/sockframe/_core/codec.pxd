@@ -146,6 +146,7 @@ cdef class Decoder:
     cdef tuple own_fault
     cdef bint busy, ended, made
 
+    cdef bytes next_now(self)
     cdef int enter(self) except -1
     cdef int check(self) except -1
     cdef int accept(self, Py_ssize_t size) except -1

@@ -591,12 +591,7 @@ cdef class Decoder:
 
     def next_frame(self):
         """Return the next frame, or None until more bytes come."""
-        self.enter()
-        try:
-            self.check()
-            return self.take()
-        finally:
-            self.busy = False
+        return self.next_now()
 
     def next_batch(self):
         """Return all frames that are whole, as a `FrameBatch`: an empty one until more bytes come."""
@@ -611,12 +606,7 @@ cdef class Decoder:
         return self
 
     def __next__(self):
-        self.enter()
-        try:
-            self.check()
-            frame = self.take()
-        finally:
-            self.busy = False
+        cdef bytes frame = self.next_now()
         if frame is None:
             raise StopIteration
         return frame
@@ -683,6 +673,20 @@ cdef class Decoder:
 
     def __reduce__(self):
         raise errors.no_copy_error(self)
+
+    cdef bytes next_now(self):
+        """next_frame(), for other rooms."""
+        cdef bytes frame
+        if not self.busy:
+            frame = self.take_whole_one()
+            if frame is not None:
+                return frame
+        self.enter()
+        try:
+            self.check()
+            return self.take()
+        finally:
+            self.busy = False
 
     # ---- what the methods are made of; the callers have entered ----
 

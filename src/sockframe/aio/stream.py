@@ -7,14 +7,14 @@ import errno
 import os
 import socket
 from asyncio import get_running_loop
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from itertools import islice
 from operator import index
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import errors
-from .._wing import Decoder, Encoder, FrameBatch
+from .._wing import AsyncFrames, Decoder, Encoder, FrameBatch
 from ..errors import EndOfStream
 from ..framings import UNLIMITED, Framing, LengthPrefix
 from ..sockets import check_context
@@ -56,10 +56,6 @@ class StreamLink(Link):
         self.stream._wake()
 
 
-def nothing() -> None:
-    """Take no frame."""
-
-
 class FramedStream:
     """Sends and receives whole frames over a connection of an event loop; `connect` and `serve` make it.
 
@@ -74,8 +70,8 @@ class FramedStream:
     not read, sends wait.
     """
 
-    __slots__ = ("__weakref__", "_borrowed", "_closed", "_decoder", "_framing", "_given_up", "_link", "_loop",
-                 "_missing", "_next", "_paused", "_rest", "_stopped", "_turning", "_waiter", "_written")
+    __slots__ = ("__weakref__", "_borrowed", "_closed", "_decoder", "_frames", "_framing", "_given_up", "_link",
+                 "_loop", "_missing", "_paused", "_ready", "_rest", "_stopped", "_turning", "_waiter", "_written")
 
     def __init__(self, link: StreamLink, framing: Framing) -> None:
         self._link = link
@@ -92,7 +88,8 @@ class FramedStream:
         self._closed = False
         self._given_up = False       # the connection is another's
         self._written = False        # our half has ended
-        self._next: Callable[[], bytes | None] = self._decoder.next_frame  # the shortest way to a frame that is here
+        self._frames = AsyncFrames(self._wait_next)
+        self._set_ready()
 
     # ---- what it is ----
 
@@ -108,7 +105,7 @@ class FramedStream:
         self._link._write_framing(framing)
         self._framing = framing
         self._borrowed = False
-        self._set_next()
+        self._set_ready()
         self._wake()
 
     @property
@@ -143,7 +140,7 @@ class FramedStream:
         """
         if get_running_loop() is not self._loop:
             raise errors.wrong_loop_error(self)
-        if framing is None and (frame := self._next()) is not None:
+        if framing is None and (ready := self._ready) is not None and (frame := ready.next_frame()) is not None:
             return frame
         found: bytes = await self._receive(self._take_one, framing)
         return found
@@ -165,18 +162,12 @@ class FramedStream:
         batch: FrameBatch = await self._receive(self._take_batch)
         return batch
 
-    def __aiter__(self) -> Self:
+    def __aiter__(self) -> AsyncIterator[bytes]:
         self._check_loop()
-        return self
+        return self._frames
 
-    async def __anext__(self) -> bytes:
-        if (frame := self._next()) is not None:
-            return frame
-        try:
-            found: bytes = await self._receive(self._take_one)
-            return found
-        except EndOfStream:
-            raise StopAsyncIteration from None
+    def __anext__(self) -> Coroutine[Any, Any, bytes]:
+        return self._frames.__anext__()
 
     # ---- sending ----
 
@@ -404,7 +395,7 @@ class FramedStream:
         if self._borrowed:
             self._decoder.framing = self._framing
             self._borrowed = False
-        self._set_next()
+        self._set_ready()
         self._link.transport.pause_reading()
 
     def _end_turn(self) -> None:
@@ -412,18 +403,16 @@ class FramedStream:
         link = self._link
         self._turning = False
         link.wary = self._closed or self._written or link.lost
-        self._set_next()
+        self._set_ready()
         if not link.lost and not link.deaf and not self._paused:
             link.transport.resume_reading()
 
     # ---- what receiving is made of ----
 
-    def _set_next(self) -> None:
-        """Choose the shortest way to a frame that is here."""
-        if self._closed or self._turning or self._borrowed or self._rest or self._waiter is not None:
-            self._next = nothing
-        else:
-            self._next = self._decoder.next_frame
+    def _set_ready(self) -> None:
+        """Say where the next frame may be taken at once, if anywhere."""
+        slow = self._closed or self._turning or self._borrowed or self._rest or self._waiter is not None
+        self._ready = self._frames.ready = None if slow else self._decoder
 
     async def _receive(self, take: Callable[[], Any], framing: Framing | None = None) -> Any:
         """Return what `take` finds, once it finds something."""
@@ -435,7 +424,7 @@ class FramedStream:
             if self._borrowed or framing is not None:
                 self._decoder.framing = framing or self._framing
                 self._borrowed = framing is not None
-                self._set_next()
+                self._set_ready()
             found = take()
             if found:
                 if self._paused:
@@ -450,13 +439,13 @@ class FramedStream:
         """Take one frame."""
         if self._rest:
             frame: bytes | None = self._rest.pop(0)
-            self._set_next()
+            self._set_ready()
         else:
             frame = self._decoder.next_frame()
             if frame is not None and self._borrowed:
                 self._decoder.framing = self._framing
                 self._borrowed = False
-                self._set_next()
+                self._set_ready()
         return None if frame is None else (frame,)
 
     def _take_many(self, limit: int | None) -> list[bytes]:
@@ -464,7 +453,7 @@ class FramedStream:
         if self._rest:
             count = len(self._rest) if limit is None else limit
             frames, self._rest = self._rest[:count], self._rest[count:]
-            self._set_next()
+            self._set_ready()
             return frames
         if limit is None:
             return self._decoder.decode(b"")
@@ -476,7 +465,7 @@ class FramedStream:
                 raise
         except BaseException:
             self._rest = frames
-            self._set_next()
+            self._set_ready()
             raise
         return frames
 
@@ -486,7 +475,7 @@ class FramedStream:
             framing = LengthPrefix(8, max_length=UNLIMITED)
             batch = Decoder(framing).decode_batch(Encoder(framing).encode_many(self._rest))
             self._rest = []
-            self._set_next()
+            self._set_ready()
             return batch
         batch = self._decoder.next_batch()
         return batch if len(batch) else None
@@ -502,9 +491,17 @@ class FramedStream:
                 raise failure.with_traceback(None)
             raise connection_error(failure)
         self._rest = link.finish()
-        self._set_next()
+        self._set_ready()
         if not self._rest:
             raise errors.end_of_stream(decoder.position)
+
+    async def _wait_next(self) -> bytes:
+        """Return the next frame, for `async for`."""
+        try:
+            found: bytes = await self._receive(self._take_one)
+            return found
+        except EndOfStream:
+            raise StopAsyncIteration from None
 
     async def _wait(self) -> None:
         """Wait until there may be a frame."""
@@ -513,12 +510,12 @@ class FramedStream:
         if self._paused:
             self._resume(True)
         self._waiter = self._loop.create_future()
-        self._next = nothing
+        self._ready = self._frames.ready = None
         try:
             await self._waiter
         finally:
             self._waiter = None
-            self._set_next()
+            self._set_ready()
 
     def _wake(self) -> None:
         """Let the task that waits look again."""
@@ -555,7 +552,7 @@ class FramedStream:
         """Hold nothing that was received."""
         self._rest = []
         self._decoder = self._link.decoder = Decoder(self._framing)
-        self._set_next()
+        self._set_ready()
         self._wake()
 
     # ---- what sending is made of ----

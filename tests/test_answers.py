@@ -59,7 +59,8 @@ def test_large_replies_are_sent_too(wing: Any, sizes: list[int]) -> None:
         assert task.result() == payloads
 
 
-@pytest.mark.parametrize("reply", [bytearray(b"x"), [b"a", b"b"], "text", 7, iter([b"x"])], ids=repr)
+@pytest.mark.parametrize("reply", [bytearray(b"x"), [b"a", b"b"], "text", 7, iter([b"x"])],
+                         ids=lambda reply: type(reply).__name__)
 def test_what_is_neither_none_nor_bytes_is_left_to_the_caller(wing: Any, reply: Any) -> None:
     near, far = connected(wing)
     with near, far:

@@ -191,7 +191,7 @@ IMPOSSIBLE = [
     Frame(0), Frame(-1), Frame(-5, -5, -5), Frame(4, 5), Frame(4, -1), Frame(4, 0, 5), Frame(4, 3, 2), Frame(2**63),
     Frame(2**64 + 1), Frame(2**70, 0, 1), Frame(1.0), Frame("1"), Frame(None), Frame(3, None), Frame(3, 1.0),
     Frame(3, 0, "2"), Need(0), Need(-1), Need(2**63), Need(2**64 + 1), Need(1.5), Need(None), Need("1"), None, 0, 3,
-    (3, 0, 3), b"frame", [3], Frame, Need, object(),
+    (3, 0, 3), b"frame", [3], Frame, Need, ...,
 ]
 
 

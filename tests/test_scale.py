@@ -75,7 +75,8 @@ def test_ten_thousand_idle_connections_of_a_select_server(wing: Any, descriptors
     count = min(10_000, (descriptors - 300) // 2)
     frame = b"\0\0\0\7a frame"
     peers = [socket.socket() for _ in range(count)]
-    server = of_wing(wing)(bytes, ("127.0.0.1", 0), LengthPrefix(), mode="select", max_connections=count)
+    server = of_wing(wing)(bytes, ("127.0.0.1", 0), LengthPrefix(), mode="select", max_connections=count,
+                         backlog=count)
     with server:
         task = Task(server.serve_forever)
         gc.collect()

@@ -151,7 +151,7 @@ class Shy(bytes):
 
 
 @pytest.mark.parametrize("answer", [bytes(300_001), bytearray(300_001), memoryview(array.array("q", range(60_000))),
-                                    Shy(300_001), "text", 5, [1], True, 1.5], ids=lambda value: repr(value)[:60])
+                                    Shy(300_001), "text", 5, [1], True, 1.5], ids=lambda value: type(value).__name__)
 def test_an_impossible_recv_is_an_error_and_nothing_is_lost(wing: Any, answer: Any) -> None:
     """S12."""
     stream = wing.Encoder(LengthPrefix()).encode(noise(300_000))

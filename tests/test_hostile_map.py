@@ -33,10 +33,11 @@ def named(text: str) -> "set[str]":
 
 
 def sources(path: Path) -> "dict[str, str]":
-    """Return the text of each function of a file, with its decorators."""
+    """Return the text of each function of a file that is no method, with its decorators."""
     lines = path.read_text().splitlines()
     found = {}
-    for node in ast.parse(path.read_text()).body:
+    nodes = ast.parse(path.read_text()).body
+    for node in [*nodes, *(inner for node in nodes if isinstance(node, ast.If) for inner in node.body)]:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             first = min([node.lineno, *(item.lineno for item in node.decorator_list)])
             found[node.name] = "\n".join(lines[first - 1:node.end_lineno])

@@ -37,9 +37,9 @@ def sources(path: Path) -> "dict[str, str]":
     lines = path.read_text().splitlines()
     found = {}
     nodes = ast.parse(path.read_text()).body
-    for node in [*nodes, *(inner for node in nodes if isinstance(node, ast.If) for inner in node.body)]:
+    for node in [*nodes, *(item for branch in nodes if isinstance(branch, ast.If) for item in branch.body)]:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            first = min([node.lineno, *(item.lineno for item in node.decorator_list)])
+            first = min([node.lineno, *(line.lineno for line in node.decorator_list)])
             found[node.name] = "\n".join(lines[first - 1:node.end_lineno])
     return found
 

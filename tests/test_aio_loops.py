@@ -333,6 +333,24 @@ def test_tls_begins_in_the_midst_of_a_stream(run: Runner, ends: Ends, carry: int
     run(main)
 
 
+def test_an_overlong_frame_that_is_passed_over_is_no_place_to_begin(run: Runner, ends: Ends) -> None:
+    """N8: no byte of it is held, and yet it is not at its end."""
+    async def main() -> None:
+        async with ends.raw(LengthPrefix(max_length=5, overlong="skip")) as (stream, peer):
+            receiving = asyncio.ensure_future(stream.recv())
+            peer.sendall(b"\0\0\0\x09six")
+            await passes(5)
+            receiving.cancel()
+            await asyncio.wait([receiving])
+            assert stream.pending() == 0
+            with pytest.raises(FramingError, match="0 bytes of the peer's are here already"):
+                await stream.start_tls(ends.contexts[0], server_hostname="localhost")
+            peer.sendall(b"abcdef\0\0\0\2go")
+            assert await stream.recv() == b"go"
+
+    run(main)
+
+
 def test_bytes_from_before_tls_are_refused_or_discarded(run: Runner, ends: Ends) -> None:
     """N8: what someone between put in is not taken for what came under TLS."""
     async def main() -> None:

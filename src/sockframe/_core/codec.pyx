@@ -671,6 +671,10 @@ cdef class Decoder:
         finally:
             self.busy = False
 
+    def _midway(self):
+        """Say whether an overlong frame is being passed over, of which nothing need be held."""
+        return self.long is not None
+
     def __reduce__(self):
         raise errors.no_copy_error(self)
 

@@ -357,6 +357,10 @@ class Decoder:
         finally:
             self._busy = False
 
+    def _midway(self) -> bool:
+        """Say whether an overlong frame is being passed over, of which nothing need be held."""
+        return self._long is not None
+
     def __reduce__(self) -> NoReturn:
         raise errors.no_copy_error(self)
 

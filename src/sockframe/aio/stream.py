@@ -277,7 +277,7 @@ class FramedStream:
             if link.ended:
                 raise errors.end_of_stream(decoder.position)
             held = decoder.buffered
-            if self._rest or (leftover == "error" and held):
+            if self._rest or (leftover == "error" and (held or decoder._midway())):
                 raise errors.leftover_error(held)
         except BaseException:
             self._end_turn()

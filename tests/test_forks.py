@@ -138,6 +138,29 @@ assert right.recv(timeout=LIMIT) == b"last"
 
 
 @KINDS
+def test_a_childs_child_knows_as_much(wing: Any, kind: str) -> None:
+    """K10: it receives, and can't send, since a thread of the first process was at that."""
+    run(wing, kind, """
+task = Task(left.send, bytes(8 << 20), timeout=LIMIT)
+wait_for_turn_taken(left.flush)
+
+def use():
+    raises("no whole frame has arrived" if sys.argv[2] == "plain" else "the socket is not ready",
+           lambda: left.recv(timeout=0))
+    for call in (left.flush, lambda: left.send(b"x")):
+        raises("another thread was at work with the connection when the process forked", call)
+
+def use_twice():
+    use()
+    assert child(use) == 0
+
+assert child(use_twice) == 0
+right.recv(timeout=LIMIT)
+task.result()
+""")
+
+
+@KINDS
 def test_threads_of_a_child_take_turns(wing: Any, kind: str) -> None:
     """K10: among themselves, also where one of the parent's was at work the other way; and so does a child's child."""
     run(wing, kind, """

@@ -412,7 +412,8 @@ class Connection:
             if self._forks == _forks:
                 return
             self._reading, self._writing = (
-                turn if turn._is_owned() or is_free(turn) else _GoneTurn() for turn in (self._reading, self._writing))
+                turn if isinstance(turn, _GoneTurn) or turn._is_owned() or is_free(turn) else _GoneTurn()
+                for turn in (self._reading, self._writing))
             self._receiving = self._sending = False
             if self._methods is not None:
                 self._methods.after_fork()

@@ -296,7 +296,8 @@ class Methods(Serving):
         method = getattr(self.sock, name)
         if self._failed is not None:
             raise self._failed.with_traceback(None)
-        setattr(self, f"{name}_event", EVENT_READ if name == "recv" else EVENT_WRITE)
+        event = _EVENTS[name]
+        setattr(self, event, EVENT_READ if name == "recv" else EVENT_WRITE)
         while True:
             answer = None
             with self._lock:
@@ -318,7 +319,7 @@ class Methods(Serving):
                     if name == "recv" and self.keeps and _is_tls_error(error) and not self._is_end(error):
                         self._failed = error
                     raise
-                setattr(self, f"{name}_event", _WANTS.get(type(error).__name__, getattr(self, f"{name}_event")))
+                setattr(self, event, _WANTS.get(type(error).__name__, getattr(self, event)))
                 if isinstance(error, TimeoutError) and alone and begun == self._begun:
                     raise passed_error(deadline, "the socket is not ready") from None
             finally:
@@ -357,6 +358,9 @@ class Methods(Serving):
             self.sock.settimeout(left)
             self._now = left
 
+
+#: What tells what to wait for. A name that is made for each call would fill the interpreter's cache of attributes.
+_EVENTS = {"recv": "recv_event", "send": "send_event"}
 
 #: What TLS waits for, by the name of the exception that says so: there may be no ssl module.
 _WANTS = {"SSLWantReadError": EVENT_READ, "SSLWantWriteError": EVENT_WRITE}

@@ -37,7 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Spare the collector the tests themselves, half a million objects, each time that a test calls it."""
-    gc.freeze()
+    if hasattr(gc, "freeze"):  # not so in PyPy
+        gc.freeze()
 
 
 @dataclass(frozen=True)

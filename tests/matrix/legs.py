@@ -12,7 +12,7 @@ from dataclasses import dataclass
 #: The suite's heart: each room, each way in and each framing once. `.ci/run` runs it too, on the pure wing.
 HEART = tuple(f"tests/test_{name}.py" for name in (
     "house", "interpreters", "cli", "docs", "sockets", "codec", "receive", "send", "selector", "server", "tls", "forks",
-    "fuzz_corpus",
+    "fuzz_corpus", "batch", "stream_buffer", "iteration", "references",
 ))
 
 
@@ -81,4 +81,71 @@ C_LEGS = (
         needs=(MAKE, program("x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64"), program("wine", "wine wine64"))),
 )
 
-LEGS = {leg.name: leg for leg in C_LEGS}
+VENV = Need("venv", '"$PYTHON" -c "import ensurepip, venv"', "the interpreter's package python3.x-venv")
+HEADERS = Need("Python.h", """"$PYTHON" -c 'import pathlib, sysconfig
+assert pathlib.Path(sysconfig.get_path("include"), "Python.h").exists()'""", "the interpreter's package python3.x-dev")
+
+#: A tree of Debian's next release, for interpreters that this one does not have.
+SID = ("debootstrap --variant=minbase --include=ca-certificates,gcc,libc6-dev,make,python3-dev,python3-venv sid "
+       "$SOCKFRAME_ROOTS/sid")
+INTO_SID = f"{SID}; chroot $SOCKFRAME_ROOTS/sid apt-get install"
+
+PREPARE = '"$PYTHON" -m venv .venv; .venv/bin/pip install -q -U pip'
+
+
+def suite(files: str, core: str = "1", install: str = "--group test ", flags: str = "",
+          under: str = "") -> tuple[str, ...]:
+    """Return the lines that install the package with what its tests need, built with `flags`, and run these tests on
+    it, with `under` in front."""
+    return (PREPARE, f"SOCKFRAME_CORE={core} {flags}.venv/bin/pip install -q {install}.",
+            f"SOCKFRAME_CORE={core} {under}.venv/bin/python -m pytest -q -p no:cacheprovider {files}".rstrip())
+
+
+def sanitized(kind: str) -> str:
+    """Return the flags of a build with sanitizers, in front of a command."""
+    flags = f"-g -fno-omit-frame-pointer -fno-sanitize-recover=undefined -fsanitize={kind}"
+    return f'CC=gcc CFLAGS="{flags}" LDFLAGS="-fsanitize={kind}" '
+
+
+def preloaded(*libraries: str, **options: str) -> str:
+    """Return what goes in front of a Python that is to load these libraries of gcc's first; in C++'s, the sanitizers
+    look for what throws."""
+    paths = " ".join(f"$(gcc -print-file-name={name})" for name in (*libraries, "libstdc++.so.6"))
+    said = " ".join(f"{name}={value}" for name, value in options.items())
+    return f'LD_PRELOAD="{paths}" PYTHONMALLOC=malloc {said} '
+
+
+def cpython(version: str, *, root: str = "", get: str = "build it, or take pyenv's") -> Leg:
+    """Return the leg of a CPython: the heart, on both wings."""
+    return Leg(version, f"CPython {version}", "heart", suite("$HEART"), python=f"python{version}", root=root, get=get,
+               needs=(VENV, HEADERS))
+
+
+PYTHON_LEGS = (
+    cpython("3.10"),
+    cpython("3.11", get="apt-get install python3.11"),
+    cpython("3.12"),
+    cpython("3.13"),
+    cpython("3.14", root="sid", get=SID),
+    cpython("3.15", root="sid", get=f"{INTO_SID} python3.15-dev python3.15-venv"),
+    # trustme needs cryptography, which has no build for it.
+    Leg("pypy", "PyPy, on the pure wing, without TLS", "heart",
+        suite("$(echo $HEART | sed s,tests/test_tls.py,,)", core="0",
+              install="--prefer-binary pytest hypothesis click rich anyio trio "),
+        python="pypy3", root="sid", get=f"{INTO_SID} pypy3 pypy3-venv",
+        needs=(VENV,)),
+    Leg("debug", "CPython's debug build, which counts references", "heart", suite("$HEART"), python="python3.11-dbg",
+        get="apt-get install python3.11-dbg python3.11-venv", needs=(VENV, HEADERS)),
+    Leg("asan", "the core under ASan and UBSan", "heart",
+        suite("$HEART", flags=sanitized("address,undefined"), under=preloaded(
+            "libasan.so", "libubsan.so", UBSAN_OPTIONS="print_stacktrace=1",
+            ASAN_OPTIONS="detect_leaks=0:verify_asan_link_order=0:allocator_may_return_null=1")),
+        python="python3.13", get="build it, or take pyenv's", needs=(VENV, HEADERS, GCC)),
+    Leg("valgrind", "the core under valgrind", "codec, batches",
+        suite("tests/test_codec.py tests/test_batch.py tests/test_references.py -k core", flags='CFLAGS="-g" ',
+              under="PYTHONMALLOC=malloc valgrind -q --error-exitcode=1 "),
+        python="python3.13", get="build it, or take pyenv's",
+        needs=(VENV, HEADERS, GCC, program("valgrind", "valgrind"))),
+)
+
+LEGS = {leg.name: leg for leg in (*C_LEGS, *PYTHON_LEGS)}

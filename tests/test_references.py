@@ -234,13 +234,12 @@ def awaited(wing: Any) -> None:
         return [frame async for frame in frames]
 
     coming = [b"three"]
-    LOOP.run_until_complete(run())
+    assert asyncio.run(run()) == [b"one", b"two", b"three"]
 
 
 KINDS = [vectorfiles.read_vectors(path) for path in sorted(vectorfiles.FOLDER.glob("*.txt"))]
 WAYS = [("decode", 30), ("decode", 1), ("decode_batch", 7)]
 MESSAGES: dict[str, type] = {}
-LOOP = asyncio.new_event_loop()
 WORKS = [vectors, decoder, encoder, batches, connections, selecting, store, messages, awaited]
 
 
@@ -254,7 +253,3 @@ def test_what_is_left_behind_is_seen(no_collector: None) -> None:
     assert growth(lambda: kept.append(object()))["blocks"] >= TIMES
     if counts_references:
         assert growth(lambda: kept.append(None))["references"] >= TIMES
-
-
-def teardown_module() -> None:
-    LOOP.close()

@@ -9,6 +9,7 @@ import sysconfig
 import time
 from pathlib import Path
 
+import pages
 import pytest
 
 import sockframe
@@ -19,8 +20,8 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 PYTHON = [text for language, text in BLOCKS if language == "python"]
 SERVER, CLIENT = (next(text for text in PYTHON if mark in text) for mark in ("create_server(", "connect("))
 COMMANDS = [line for language, text in BLOCKS if language == "sh" for line in text.splitlines()]
-GUIDE = [text for path in sorted((ROOT / "docs").glob("*.md"))
-         for text in re.findall(r"^```python\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL)]
+# What begins with a file's name is run by test_recipes.py.
+GUIDE = [text for path in pages.PAGES for text in pages.blocks(path, "python") if not pages.name_of(text)]
 WINGS = ["0"] if os.environ.get("SOCKFRAME_CORE") == "0" else ["1", "0"]
 
 
@@ -132,11 +133,12 @@ def test_the_checks_run_the_readmes_test_command(path: str) -> None:
     assert "command=$(grep -m1 'python -m pytest' README.md)" in (ROOT / path).read_text()
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/migration.md",
-                                  "docs/support.md"])
-def test_every_link_leads_somewhere(name: str) -> None:
-    path = ROOT / name
-    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *pages.PAGES]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
         assert target.startswith("https://") or (path.parent / target).exists(), target
 
 

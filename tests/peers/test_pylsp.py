@@ -10,8 +10,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import pages
 import pytest
 from programs import folder, lacking, stop
 from scripted import LIMIT
@@ -78,3 +80,10 @@ def test_initialize_open_and_shut_down(wing: Any) -> None:
                 client.others.append(json.loads(client.conn.recv()))
         assert process.wait(LIMIT) == 0
         assert all("method" in other for other in client.others)
+
+
+def test_the_recipe_of_the_documentation(wing: Any, tmp_path: Path) -> None:
+    if importlib.util.find_spec("pylsp") is None:
+        lacking("python-lsp-server", "pip install python-lsp-server")
+    (tmp_path / "example.py").write_text("class A:\n    pass\n\n\ndef f():\n    return 1\n")
+    assert pages.run(wing, tmp_path, "symbols.py", "example.py") == "A 1\nf 5\n"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pages
 import pytest
 from programs import HOST, dial, find, folder, running
 from scripted import noise
@@ -124,3 +126,7 @@ def test_quit(wing: Any, redis: int) -> None:
         assert list(conn) == [b"+PONG", b"+OK"]
         with pytest.raises(EndOfStream):
             conn.recv()
+
+
+def test_the_recipe_of_the_documentation(wing: Any, redis: int, tmp_path: Path) -> None:
+    assert pages.run(wing, tmp_path, "redis_client.py", redis).splitlines() == pages.promised("redis_client.py")

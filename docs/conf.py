@@ -1,0 +1,98 @@
+"""How the documentation is built: `python -m sphinx -n -W --keep-going docs build/docs`."""
+
+import ast
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import tomllib
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+HERE = Path(__file__).parent
+os.environ["SOCKFRAME_CORE"] = "0"  # both wings have the same docstrings, and this one needs no compiler
+sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
+
+import sockframe  # noqa: E402
+
+project = "sockframe"
+release = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]["version"]
+copyright = "the authors of sockframe, MIT license"
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+exclude_patterns = ["_static"]
+html_theme = "furo"
+html_title = f"sockframe {release}"
+html_static_path = ["_static"]
+html_css_files = ["wire.css"]
+html_show_sphinx = html_show_sourcelink = html_copy_source = False
+pygments_style = "friendly"
+pygments_dark_style = "github-dark"
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+nitpicky = True
+# Types that annotations name and that are documented elsewhere: nothing is fetched to link them.
+nitpick_ignore_regex = [("py:class", r"(asyncio|collections|socket|ssl)\..*|Buffer|Connected|Handler|SSLContext")]
+default_role = "py:obj"
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 88
+
+
+class Wire(SphinxDirective):
+    """The frames of some payloads (a literal of bytes a line) by a framing, as a picture."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+    has_content = True
+
+    def run(self) -> "list[nodes.Node]":
+        from pictures import draw
+
+        framing = eval(self.arguments[0], dict(vars(sockframe)))
+        picture = draw(framing, [ast.literal_eval(line) for line in self.content])
+        return [nodes.raw("", f'<div class="wire">{picture}</div>', format="html")]
+
+
+class Help(SphinxDirective):
+    """What `sockframe COMMAND --help` prints; without an argument, what `sockframe --help` does."""
+
+    optional_arguments = 1
+
+    def run(self) -> "list[nodes.Node]":
+        import click
+
+        from sockframe.cli import command
+
+        found: Any = command
+        context = click.Context(found, info_name="sockframe")
+        for name in self.arguments:
+            found = found.get_command(context, name)
+            context = click.Context(found, info_name=name, parent=context)
+        text = found.get_help(context)
+        return [nodes.literal_block(text, text, language="none")]
+
+
+class Protocols(SphinxDirective):
+    """The table of the protocols that have a name."""
+
+    def run(self) -> "list[nodes.Node]":
+        rows = ["| name | defined by | what is delivered |", "|---|---|---|"]
+        for item in sockframe.protocols.PROTOCOLS.values():
+            cells = (f"`{item.name}`", item.source, item.note)
+            rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        return self.parse_text_to_nodes("\n".join(rows))
+
+
+def as_literal(app: Sphinx, env: object, node: Any, text: "nodes.TextElement") -> "nodes.TextElement | None":
+    """Leave as code what a docstring has in backticks and is not the name of something documented."""
+    return text if node["reftype"] == "obj" else None
+
+
+def setup(app: Sphinx) -> None:
+    """Add what the pages use."""
+    app.add_directive("wire", Wire)
+    app.add_directive("help", Help)
+    app.add_directive("protocols", Protocols)
+    app.connect("missing-reference", as_literal)

@@ -6,14 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from scripted import LIMIT
-
-HERE = Path(__file__).parent
+from shimmed import HERE, compile_shim, environment
 
 #: Frames of all kinds of sizes, by every call there is; each child does them all and checks every byte.
 SCRIPT = """
@@ -99,18 +97,14 @@ assert os.environ["LD_PRELOAD"]
 
 
 @pytest.fixture(scope="module")
-def shim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Compile the shim."""
     if not sys.platform.startswith("linux"):
         pytest.skip("needs LD_PRELOAD as on Linux")
-    compiler = shutil.which("cc")
-    if compiler is None:
+    if shutil.which("cc") is None:
         assert os.environ.get("SOCKFRAME_CORE") == "0", "where the core was built, there is a C compiler"
         pytest.skip("needs a C compiler: cc")
-    target = tmp_path_factory.mktemp("shim") / "shim.so"
-    subprocess.run([compiler, "-std=c11", "-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", "-o", str(target),
-                    str(HERE / "shim.c"), "-ldl"], check=True, timeout=LIMIT * 6)
-    yield target
+    return compile_shim(tmp_path_factory.mktemp("shim"))
 
 
 @pytest.mark.parametrize(("calls", "polls", "largest"), [
@@ -131,10 +125,29 @@ def test_a_kernel_without_memory_is_an_error_and_nothing_is_lost(wing: Any, shim
     run(wing, shim, calls, "0", 5000, "passing")
 
 
+@pytest.mark.parametrize("what", ["receive", "send", "select", "messages", "serve", "loop"])
+def test_one_fault_of_each_kind_at_every_call(wing: Any, shim: Path, what: str) -> None:
+    """S1, S3, S4, S5, S7, S9, S15: EINTR, EAGAIN, short counts, ENOBUFS, ENOMEM, ECONNRESET, ETIMEDOUT, EPIPE and
+    EMFILE, each at the first call, the second, and so on to the last, of exchanges over all that receives and sends."""
+    shimmed(wing, shim, "--every-index", "--only", what)
+
+
+def test_faults_at_random(wing: Any, shim: Path) -> None:
+    """S15: by schedules that are written out where one fails; more of them are `python -m tests.shimmed`."""
+    shimmed(wing, shim, "--seed", "1", "--rounds", "5", "--seconds", "1e9")
+
+
+def shimmed(wing: Any, shim: Path, *arguments: str) -> None:
+    """Run exchanges of shimmed.py in a process that has the shim."""
+    done = subprocess.run([sys.executable, "-W", "error", str(HERE / "shimmed.py"), *arguments], text=True,
+                          env=environment(shim, wing.name), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          timeout=LIMIT * 12, check=False)
+    assert done.returncode == 0, done.stdout[-10_000:]
+
+
 def run(wing: Any, shim: Path, calls: str, polls: str, largest: int, how: str) -> None:
     """Let all kinds of frames pass in a process that has the shim."""
     done = subprocess.run([sys.executable, "-W", "error", "-c", SCRIPT, str(HERE), str(largest), how], text=True,
-                          env={**os.environ, "SOCKFRAME_CORE": "1" if wing.name == "core" else "0",
-                               "LD_PRELOAD": str(shim), "SHIM": calls, "SHIM_POLL": polls},
+                          env={**environment(shim, wing.name), "SHIM": calls, "SHIM_POLL": polls},
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT * 12, check=False)
     assert done.returncode == 0, done.stdout

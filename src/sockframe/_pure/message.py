@@ -119,6 +119,8 @@ class MessageConnection:
             size = self._length()
             if size >= 0 and (maxlength is None or size <= maxlength):
                 return self._payload(size)
+        except TimeoutError as error:
+            raise told(error) from None
         finally:
             self._receiving = 0
         return self._bad_message_length()
@@ -142,6 +144,8 @@ class MessageConnection:
                     if size > len(target) - start:
                         raise errors.too_short_error(message)
                     target[start:start + size] = message
+            except TimeoutError as error:
+                raise told(error) from None
             finally:
                 self._receiving = 0
         if size < 0:
@@ -271,6 +275,8 @@ class MessageConnection:
                 self._keep((frame,))
                 raise
             self._transmit((frame,))
+        except TimeoutError as error:
+            raise told(error) from None
         finally:
             self._sending = 0
 
@@ -312,6 +318,11 @@ class MessageConnection:
             except MemoryError:
                 self.close()  # a message without its end must not be followed by another
                 raise
+
+
+def told(error: TimeoutError) -> OSError:
+    """Return the error to raise: the kernel's timeout is a dead peer, a signal handler's is its own."""
+    return error if error.errno is None else errors.os_error(error.errno)
 
 
 def rest_of(pieces: tuple[bytes | memoryview, ...], sent: int) -> tuple[bytes | memoryview, ...]:

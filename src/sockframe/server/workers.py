@@ -11,7 +11,7 @@ import sys
 import threading
 from contextlib import suppress
 from math import ceil
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from .. import transport
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 ACCEPT = 64    # clients accepted at once
 COLLECT = 0.2  # seconds after which children that have ended are collected
 LAST = 2.0     # seconds for threads to end that were woken
+PAUSE = 0.2    # seconds until the next try, where there is no memory to wait
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -56,7 +57,11 @@ class Workers(socketserver.BaseServer):
                 else:
                     poller.unregister(server.listener)
             left = [seconds for seconds in (pause, self.idle()) if seconds is not None and seconds > 0]
-            poller.poll(ceil(min(left) * 1000) if left else None)
+            try:
+                poller.poll(ceil(min(left) * 1000) if left else None)
+            except OSError as error:  # the kernel has no memory
+                LOG.error("can't wait for clients: %s (trying again)", error)
+                sleep(PAUSE)
             server.wake_up()
             if accepting:
                 self.accept()

@@ -5,7 +5,6 @@ import gc
 import itertools
 import pickle
 import sys
-import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +37,12 @@ def stream_of(wing: Any, payloads: "list[bytes]", framing: Framing = LengthPrefi
 def batch(wing: Any) -> Any:
     """Some payloads."""
     return wing.Decoder(LengthPrefix(2)).decode_batch(stream_of(wing, PAYLOADS))
+
+
+@pytest.fixture
+def tracemalloc() -> Any:
+    """The module that traces memory."""
+    return pytest.importorskip("tracemalloc", reason="only CPython traces memory")
 
 
 # ---- what it gives ----
@@ -236,7 +241,7 @@ def test_threads_share_a_batch(wing: Any) -> None:
 
 # ---- memory ----
 
-def test_in_the_core_payloads_are_not_copied(wing: Any) -> None:
+def test_in_the_core_payloads_are_not_copied(wing: Any, tracemalloc: Any) -> None:
     """Those of bytes stay there, and a store that was filled is handed over."""
     if wing.name == "pure":
         return
@@ -258,7 +263,7 @@ def test_in_the_core_payloads_are_not_copied(wing: Any) -> None:
     assert batch.tolist() == other.tolist() == payloads
 
 
-def test_a_batch_holds_no_more_than_four_times_its_bytes(wing: Any) -> None:
+def test_a_batch_holds_no_more_than_four_times_its_bytes(wing: Any, tracemalloc: Any) -> None:
     """Law 8: of a store of 64 KiB, for a frame of a few bytes."""
     decoder = wing.Decoder(LengthPrefix(2))
     tracemalloc.start()
@@ -279,7 +284,7 @@ def test_a_batch_holds_no_more_than_four_times_its_bytes(wing: Any) -> None:
         tracemalloc.stop()
 
 
-def test_an_empty_batch_holds_nothing(wing: Any) -> None:
+def test_an_empty_batch_holds_nothing(wing: Any, tracemalloc: Any) -> None:
     decoder = wing.Decoder(LengthPrefix(4, max_length=UNLIMITED))
     decoder.decode_batch(b"\x7f\xff\xff\xff")
     tracemalloc.start()

@@ -4,6 +4,7 @@ Whoever adds a framing kind, a fault, a method or a module finds here what is st
 """
 
 import ast
+import ctypes
 import importlib
 import importlib.util
 import inspect
@@ -25,6 +26,7 @@ PURE = PACKAGE / "_pure"
 ROOMS = sorted(path.stem for path in CORE.glob("*.pyx"))
 WITHOUT_CORE = os.environ.get("SOCKFRAME_CORE") == "0"
 WITHOUT_TWISTED = importlib.util.find_spec("twisted") is None
+WITHOUT_CAPSULES = not hasattr(ctypes, "pythonapi")  # PyPy, where a batch is no array of Arrow's
 needs_core = pytest.mark.skipif(WITHOUT_CORE, reason="SOCKFRAME_CORE is 0")
 
 #: Who may import whom: each module only those of earlier lines, and the rooms of a package each other.
@@ -272,7 +274,8 @@ def importable() -> "list[str]":
     names = [".".join(["sockframe", *path.relative_to(PACKAGE).with_suffix("").parts]) for path in paths]
     return [name.removesuffix(".__init__") for name in names
             if not (WITHOUT_CORE and name.startswith("sockframe._core"))
-            and not (WITHOUT_TWISTED and name == "sockframe.drop_in.twisted")]
+            and not (WITHOUT_TWISTED and name == "sockframe.drop_in.twisted")
+            and not (WITHOUT_CAPSULES and name == "sockframe._pure.arrow")]
 
 
 @pytest.mark.parametrize("name", importable())

@@ -93,7 +93,11 @@ INTO_SID = f"{SID}; chroot $SOCKFRAME_ROOTS/sid apt-get install"
 PREPARE = '"$PYTHON" -m venv .venv; .venv/bin/pip install -q -U pip'
 
 
-def suite(files: str, core: str = "1", install: str = "--group test ", flags: str = "",
+#: What the heart needs, and every interpreter has. Some have no cryptography, which trustme needs, and do without TLS.
+PLAIN = "--prefer-binary pytest hypothesis click rich anyio trio "
+
+
+def suite(files: str, core: str = "1", install: str = f"{PLAIN}trustme ", flags: str = "",
           under: str = "") -> tuple[str, ...]:
     """Return the lines that install the package with what its tests need, built with `flags`, and run these tests on
     it, with `under` in front."""
@@ -121,6 +125,8 @@ def cpython(version: str, *, root: str = "", get: str = "build it, or take pyenv
                needs=(VENV, HEADERS))
 
 
+WITHOUT_TLS = "$(echo $HEART | sed s,tests/test_tls.py,,)"
+
 PYTHON_LEGS = (
     cpython("3.10"),
     cpython("3.11", get="apt-get install python3.11"),
@@ -128,12 +134,11 @@ PYTHON_LEGS = (
     cpython("3.13"),
     cpython("3.14", root="sid", get=SID),
     cpython("3.15", root="sid", get=f"{INTO_SID} python3.15-dev python3.15-venv"),
-    # trustme needs cryptography, which has no build for it.
-    Leg("pypy", "PyPy, on the pure wing, without TLS", "heart",
-        suite("$(echo $HEART | sed s,tests/test_tls.py,,)", core="0",
-              install="--prefer-binary pytest hypothesis click rich anyio trio "),
-        python="pypy3", root="sid", get=f"{INTO_SID} pypy3 pypy3-venv",
-        needs=(VENV,)),
+    Leg("pypy", "PyPy, on the pure wing, without TLS", "heart", suite(WITHOUT_TLS, core="0", install=PLAIN),
+        python="pypy3", root="sid", get=f"{INTO_SID} pypy3 pypy3-venv", needs=(VENV,)),
+    Leg("3.13t", "CPython 3.13 without the GIL, without TLS", "heart",
+        suite(WITHOUT_TLS, install=PLAIN, under="PYTHON_GIL=0 "), python="python3.13t", get="build it: --disable-gil",
+        needs=(VENV, HEADERS)),
     Leg("debug", "CPython's debug build, which counts references", "heart", suite("$HEART"), python="python3.11-dbg",
         get="apt-get install python3.11-dbg python3.11-venv", needs=(VENV, HEADERS)),
     Leg("asan", "the core under ASan and UBSan", "heart",
@@ -146,6 +151,11 @@ PYTHON_LEGS = (
               under="PYTHONMALLOC=malloc valgrind -q --error-exitcode=1 "),
         python="python3.13", get="build it, or take pyenv's",
         needs=(VENV, HEADERS, GCC, program("valgrind", "valgrind"))),
+    Leg("tsan", "the core under TSan, without the GIL", "threads",
+        suite("tests/test_threads.py tests/test_reentry.py -k core", install=PLAIN, flags=sanitized("thread"),
+              under='PYTHON_GIL=0 TSAN_OPTIONS=report_signal_unsafe=0 setarch -R env LD_PRELOAD="$(gcc '
+                    '-print-file-name=libtsan.so)" '),
+        python="python3.13t", get="build it: --disable-gil", needs=(VENV, HEADERS, GCC)),
 )
 
 LEGS = {leg.name: leg for leg in (*C_LEGS, *PYTHON_LEGS)}

@@ -25,7 +25,7 @@ exclude_patterns = ["_static"]
 html_theme = "furo"
 html_title = f"sockframe {release}"
 html_static_path = ["_static"]
-html_css_files = ["wire.css"]
+html_css_files = ["site.css"]
 html_show_sphinx = html_show_sourcelink = html_copy_source = False
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"
@@ -85,6 +85,15 @@ class Protocols(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(rows))
 
 
+def refine(app: Sphinx, doctree: nodes.document) -> None:
+    """Make each chart a link to itself in full size, and let the names of tests be told from other code."""
+    for image in doctree.findall(nodes.image):
+        image["scale"] = 100
+    for literal in doctree.findall(nodes.literal):
+        if "::test_" in literal.astext():
+            literal["classes"].append("test")
+
+
 def as_literal(app: Sphinx, env: object, node: Any, text: "nodes.TextElement") -> "nodes.TextElement | None":
     """Leave as code what a docstring has in backticks and is not the name of something documented."""
     return text if node["reftype"] == "obj" else None
@@ -95,4 +104,5 @@ def setup(app: Sphinx) -> None:
     app.add_directive("wire", Wire)
     app.add_directive("help", Help)
     app.add_directive("protocols", Protocols)
+    app.connect("doctree-read", refine)
     app.connect("missing-reference", as_literal)

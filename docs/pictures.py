@@ -26,7 +26,7 @@ CELL, HEIGHT, GAP = 25, 28, 8  # pixels
 COLUMNS = 13                   # cells in a row, so that it fits on a phone
 CONTROL = {10: "LF", 13: "CR", 32: "SP"}
 
-#: How each part is coloured (wire.css).
+#: How each part is coloured (site.css).
 COLOURS = {"length": "front", "header": "tag", "length and separator": "front", "tag": "tag", "payload": "payload",
            "delimiter": "back", "line end": "back", "end": "back", "padding": "back", "stuffing": "tag"}
 

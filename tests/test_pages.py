@@ -73,9 +73,15 @@ def public(module: str) -> list[str]:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_public_name_is_described(module: str) -> None:
-    directive = rf"^\.\. (?:auto(?:class|data|exception|function)|py:data):: {re.escape(module)}\.(\w+)(?:\(\))?$"
+    directive = rf"^\.\. (?:auto(?:class|data|exception|function)|py:data):: {re.escape(module)}\.(\w+)(?:\(.*\))?$"
     described = re.findall(directive, API, re.MULTILINE)
     assert sorted(described) == sorted(public(module))
+
+
+def test_every_method_of_a_connection_is_described() -> None:
+    listed = re.findall(r"^   \.\. auto(?:method|property):: (\w+)$", API, re.MULTILINE)
+    own = {name for name in dir(sockframe.FramedSocket) if not name.startswith("_")}
+    assert sorted(listed) == sorted(own - {"sock"})
 
 
 def test_every_promise_has_its_tests() -> None:

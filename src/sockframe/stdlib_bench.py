@@ -13,7 +13,6 @@ comes after.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import importlib
 import json
@@ -138,6 +137,8 @@ def _receive_sockframe(sock: socket.socket, framing: str, frames: list[bytes], l
 
 
 def _send_asyncio(sock: socket.socket, framing: str, lines: list[bytes]) -> None:
+    import asyncio  # here, for the other commands start faster without it; see _start()
+
     async def main() -> None:
         _, writer = await asyncio.open_connection(sock=sock)
         for start in range(0, len(lines), 1024):
@@ -154,6 +155,8 @@ def _send_asyncio(sock: socket.socket, framing: str, lines: list[bytes]) -> None
 
 
 def _receive_asyncio(sock: socket.socket, framing: str, frames: list[bytes], longest: int) -> None:
+    import asyncio
+
     async def main() -> None:
         reader, writer = await asyncio.open_connection(sock=sock, limit=max(65536, longest + 1))
         try:
@@ -305,7 +308,8 @@ def receiver(contender: str, framing: str, port: int, longest: int) -> None:
 
 def _start(contender: str, role: str, *arguments: object) -> subprocess.Popen[str]:
     """Start a process that imports what this one would, on the contender's wing."""
-    code = (f"import sys; sys.path[:] = {sys.path!r}; from sockframe import stdlib_bench; "
+    # asyncio is imported by each of them, and before its clock starts.
+    code = (f"import sys; sys.path[:] = {sys.path!r}; import asyncio; from sockframe import stdlib_bench; "
             f"stdlib_bench.{role}{(contender, *arguments)!r}")
     environment = {**os.environ, "SOCKFRAME_CORE": "1" if contender == "core" else "0"}
     return subprocess.Popen([sys.executable, "-c", code], env=environment, stdin=subprocess.DEVNULL,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib import metadata
 
 import click
 
@@ -14,6 +13,8 @@ from .._wing import why_not_core, wing
 
 def version() -> str:
     """Return the installed version."""
+    from importlib import metadata
+
     try:
         return metadata.version("sockframe")
     except metadata.PackageNotFoundError:

@@ -27,6 +27,9 @@ if sys.version_info >= (3, 12):
 
 Run = Callable[..., Any]
 
+#: Seconds after which a whole test hangs: one that calculates all the time, beside much else on the machine, does not.
+PATIENCE = 6 * LIMIT
+
 
 def new_loop(kind: str) -> asyncio.AbstractEventLoop:
     """Return an event loop of a kind."""
@@ -51,7 +54,7 @@ class Runner:
         self.kind = kind
         self.told: list[dict[str, Any]] = []
 
-    def __call__(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any, limit: float = LIMIT) -> Any:
+    def __call__(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any, limit: float = PATIENCE) -> Any:
         """Run a coroutine to its end, which must come, and leave no task behind."""
         loop = new_loop(self.kind)
         loop.slow_callback_duration = 1e9  # the machine may be slow; no test has a clock

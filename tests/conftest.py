@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio.constants
 import gc
 import importlib
 import os
@@ -26,6 +27,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As in a shell's job in the background: what the tests start would have no Ctrl-C either.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Of each handle and task, a loop in debug mode keeps ten frames of where it was made, with a stat(2) of each file: most
+# of the time that its tests take, and nobody reads them here.
+asyncio.constants.DEBUG_STACK_DEPTH = 1
+
 WINGS = ("pure",) if os.environ.get("SOCKFRAME_CORE") == "0" else ("core", "pure")
 
 
@@ -35,9 +40,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         assert len(item.nodeid) < 1000, f"give {item.nodeid[:100]}... an id"
 
 
-def pytest_collection_finish() -> None:
-    """Spare the collector the tests themselves, half a million objects, each time that a test calls it."""
+@pytest.fixture(scope="module", autouse=True)
+def frozen() -> None:
+    """Spare the collector the tests themselves, half a million objects, and what pytest keeps of those that have run,
+    some dozens each: every time that a test calls it."""
     if hasattr(gc, "freeze"):  # not so in PyPy
+        gc.collect()
         gc.freeze()
 
 

@@ -97,6 +97,8 @@ def run(server: Any, log: Path, spare: int | None, lifetime: int) -> None:
         server.serve_forever()
     assert server.connections == 0, server.connections
     assert descriptors() == before, os.listdir("/dev/fd")
+    for thread in set(threading.enumerate()) - {threading.current_thread()}:
+        thread.join(LIMIT)  # it has done its work, and needs the processor once more to end
     assert threading.active_count() == 1, threading.enumerate()
     try:
         os.waitpid(-1, os.WNOHANG)

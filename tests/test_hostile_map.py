@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ def named(text: str) -> "set[str]":
     return names
 
 
+@cache
 def sources(path: Path) -> "dict[str, str]":
     """Return the text of each function of a file that is no method, with its decorators."""
     lines = path.read_text().splitlines()

@@ -9,12 +9,13 @@ static uint64_t most_stuffed(uint64_t size) { return size + size / 254 + 1; }
 static int64_t plain_size(const uint8_t *data, uint64_t size, uint64_t *place)
 {
     uint64_t plain = 0;
-    for (uint64_t at = 0; at < size; at += data[at]) {
-        if (data[at] > size - at) {
+    for (uint64_t at = 0, code; at < size; at += code) {
+        code = sf_once(data + at);
+        if (!code || code > size - at) {
             *place = at;
             return -1;
         }
-        plain += data[at] - 1u + (data[at] < 255 && at + data[at] < size);
+        plain += code - 1 + (code < 255 && at + code < size);
     }
     return (int64_t)plain;
 }
@@ -51,32 +52,42 @@ static int skip_cobs(const sf_framing *framing, const uint8_t *data, uint64_t si
     return sf_skip_stuffed(0, data, size, scan);
 }
 
-static void unstuff_cobs(const uint8_t *data, uint64_t size, uint8_t *payload)
+static void unstuff_cobs(const uint8_t *data, uint64_t size, uint8_t *payload, uint64_t plain)
 {
-    for (uint64_t at = 0; at < size;) {
-        uint8_t code = data[at];
-        memcpy(payload, data + at + 1, code - 1u);
-        payload += code - 1;
-        at += code;
-        if (code < 255 && at < size)
-            *payload++ = 0;
+    uint64_t done = 0;
+    for (uint64_t at = 0, code; at < size; at += code) {
+        code = sf_once(data + at);
+        if (!code || code > size - at || code - 1 > plain - done)
+            break;
+        memcpy(payload + done, data + at + 1, (size_t)(code - 1));
+        done += code - 1;
+        if (code < 255 && at + code < size && done < plain)
+            payload[done++] = 0;
     }
+    if (done < plain)
+        memset(payload + done, 0, (size_t)(plain - done));
 }
 
-static void stuff_cobs(const uint8_t *payload, uint64_t size, uint8_t *body)
+static void stuff_cobs(const uint8_t *payload, uint64_t size, uint8_t *body, uint64_t body_size)
 {
-    uint8_t *code = body++;
-    *code = 1;
+    uint64_t code = 0, done = 1;
+    body[0] = 1;
     for (uint64_t i = 0; i < size; i++) {
-        if (payload[i]) {
-            *body++ = payload[i];
-            ++*code;
+        uint8_t byte = sf_once(payload + i);
+        if (done == body_size)
+            return;
+        if (byte) {
+            body[done++] = byte;
+            ++body[code];
         }
-        if (!payload[i] || (*code == 255 && i + 1 < size)) {
-            code = body++;
-            *code = 1;
+        if (!byte || (body[code] == 255 && i + 1 < size)) {
+            if (done == body_size)
+                return;
+            code = done++;
+            body[code] = 1;
         }
     }
+    memset(body + done, 1, (size_t)(body_size - done));
 }
 
 static int wrap_cobs(const sf_framing *framing, const uint8_t *payload, uint64_t size, sf_wrapped *out)

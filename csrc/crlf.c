@@ -45,7 +45,7 @@ static size_t frames_crlf(const sf_framing *framing, const uint8_t *data, uint64
             block = memcpy(last, block, (size_t)(size - base));
             here = (UINT64_C(1) << (size - base)) - 1;
         }
-        uint64_t cr = sf_block_byte(block, '\r'), lf = sf_block_byte(block, '\n');
+        uint64_t cr = sf_block_byte(block, '\r'), lf = sf_block_byte(block, '\n') & ~cr; /* read twice: see sf_once */
         /* In front of the first byte that is LF or behind CR, but not both, each LF ends a line. */
         wrong = (lf ^ (cr << 1 | before)) & here;
         before = cr >> 63;

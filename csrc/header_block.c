@@ -52,7 +52,7 @@ static int read_header(const sf_framing *framing, const uint8_t *data, uint64_t 
                 continue; /* a first line of another kind: a request, a status */
             return SF_HEADER_LINE;
         }
-        for (name = (uint64_t)(colon - data); blank(data[name - 1]); name--)
+        for (name = (uint64_t)(colon - data); name > begin && blank(data[name - 1]); name--)
             ;
         if (!is_field(&framing->text[FIELD], data, begin, name))
             continue;

@@ -19,6 +19,9 @@ static inline int sf_equal(const uint8_t *one, const uint8_t *other, uint64_t si
     return !size || !memcmp(one, other, (size_t)size);
 }
 
+/* A byte that is looked at more than once, and that another thread may change between: it is read once. */
+static inline uint8_t sf_once(const uint8_t *data) { return *(const volatile uint8_t *)data; }
+
 /* Have data[from .. to) brought into the cache while other work is done: what is read in order the processor sees coming,
  * but not what a length leaps to. */
 static inline void sf_bring_near(const uint8_t *data, uint64_t from, uint64_t to, uint64_t size)

@@ -48,22 +48,34 @@ static int skip_slip(const sf_framing *framing, const uint8_t *data, uint64_t si
     return sf_skip_stuffed(END, data, size, scan);
 }
 
-static void unstuff_slip(const uint8_t *data, uint64_t size, uint8_t *payload)
+static void unstuff_slip(const uint8_t *data, uint64_t size, uint8_t *payload, uint64_t plain)
 {
-    for (uint64_t at = 0; at < size; at++)
-        *payload++ = data[at] != ESC ? data[at] : data[++at] == ESC_END ? END : ESC;
+    uint64_t done = 0;
+    for (uint64_t at = 0; at < size && done < plain; at++) {
+        uint8_t byte = sf_once(data + at);
+        if (byte == ESC && ++at < size)
+            byte = data[at] == ESC_END ? END : ESC;
+        payload[done++] = byte;
+    }
+    if (done < plain)
+        memset(payload + done, 0, (size_t)(plain - done));
 }
 
-static void stuff_slip(const uint8_t *payload, uint64_t size, uint8_t *body)
+static void stuff_slip(const uint8_t *payload, uint64_t size, uint8_t *body, uint64_t body_size)
 {
-    for (uint64_t i = 0; i < size; i++) {
-        if (payload[i] == END || payload[i] == ESC) {
-            *body++ = ESC;
-            *body++ = payload[i] == END ? ESC_END : ESC_ESC;
-        } else {
-            *body++ = payload[i];
+    uint64_t done = 0;
+    for (uint64_t i = 0; i < size && done < body_size; i++) {
+        uint8_t byte = sf_once(payload + i);
+        if (byte == END || byte == ESC) {
+            body[done++] = ESC;
+            if (done == body_size)
+                return;
+            byte = byte == END ? ESC_END : ESC_ESC;
         }
+        body[done++] = byte;
     }
+    if (done < body_size)
+        memset(body + done, 0, (size_t)(body_size - done));
 }
 
 static int wrap_slip(const sf_framing *framing, const uint8_t *payload, uint64_t size, sf_wrapped *out)

@@ -134,7 +134,8 @@ typedef struct { uint64_t start, stop; } sf_span;
  *          their number, the bytes that they take in *used, and where they are fewer than `most`, how much of
  *          the next frame need not be searched again, its `resume`, in *searched
  * unstuff  makes the payload of the bytes from scan.start to scan.stop, scan.plain bytes of it
- * stuff    makes the body of a payload, wrapped.body_size bytes of it */
+ * stuff    makes the body of a payload, wrapped.body_size bytes of it
+ * Bytes that another thread changes meanwhile make another payload, or a fault, but nothing beside its place. */
 typedef struct sf_kind {
     const char *name;
     int (*scan)(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan);
@@ -142,8 +143,8 @@ typedef struct sf_kind {
     int (*skip)(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_scan *scan);
     size_t (*frames)(const sf_framing *framing, const uint8_t *data, uint64_t size, sf_span *spans, size_t most,
                      uint64_t *used, uint64_t *searched);
-    void (*unstuff)(const uint8_t *data, uint64_t size, uint8_t *payload);
-    void (*stuff)(const uint8_t *payload, uint64_t size, uint8_t *body);
+    void (*unstuff)(const uint8_t *data, uint64_t size, uint8_t *payload, uint64_t plain);
+    void (*stuff)(const uint8_t *payload, uint64_t size, uint8_t *body, uint64_t body_size);
 } sf_kind;
 
 /* The table of all kinds, ended by NULL; and the one of that name, or NULL. */
@@ -172,7 +173,7 @@ static inline int sf_skip_frame(const uint8_t *data, uint64_t size, sf_scan *sca
 /* Make the payload of a frame whose scan.by is set: scan.plain bytes. */
 static inline void sf_unstuff(const sf_scan *scan, const uint8_t *data, uint8_t *payload)
 {
-    scan->by->kind->unstuff(data + scan->start, scan->stop - scan->start, payload);
+    scan->by->kind->unstuff(data + scan->start, scan->stop - scan->start, payload, scan->plain);
 }
 
 /* Make what goes around a payload: 0, or SF_FAULT with out->fault; the frame on the wire is header, body,
@@ -199,7 +200,7 @@ static inline int sf_wrap_frame(const sf_framing *framing, const uint8_t *payloa
 /* Make the body of a payload whose wrapped.by is set: body_size bytes. */
 static inline void sf_stuff(const sf_wrapped *wrapped, const uint8_t *payload, uint64_t size, uint8_t *body)
 {
-    wrapped->by->kind->stuff(payload, size, body);
+    wrapped->by->kind->stuff(payload, size, body, wrapped->body_size);
 }
 
 /* Wrap payloads one behind the other, until the frames have `enough` bytes or more: how many of the `count` it did, and

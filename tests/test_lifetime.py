@@ -107,7 +107,7 @@ def test_one_that_was_never_made_is_closed(wing: Any) -> None:
     assert conn.closed
     assert conn.unsent == 0
     assert "closed" in repr(conn)
-    for call in (conn.recv, lambda: conn.send(b""), conn.flush, conn.detach, lambda: next(conn)):
+    for call in (conn.recv, lambda: conn.send(b""), conn.flush, conn.detach, lambda: next(conn), lambda: conn.framing):
         with pytest.raises(OSError, match="Bad file descriptor"):
             call()
     conn.close()

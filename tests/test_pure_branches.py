@@ -124,7 +124,7 @@ def test_of_two_threads_behind_a_fork_one_looks_after_the_connection(monkeypatch
         """The lock, which another thread has until it is in its call."""
 
         def __enter__(self) -> None:
-            monkeypatch.setattr(module, "_forking", threading.Lock())
+            monkeypatch.setattr(module, "_sharing", threading.RLock())
             assert not left.closed
             left._receiving = True
 
@@ -133,7 +133,7 @@ def test_of_two_threads_behind_a_fork_one_looks_after_the_connection(monkeypatch
 
     with left, right:
         monkeypatch.setattr(module, "_forks", module._forks + 1)  # type: ignore[attr-defined]
-        monkeypatch.setattr(module, "_forking", Waiting())
+        monkeypatch.setattr(module, "_sharing", Waiting())
         assert not left.closed
         assert left._receiving
         left._receiving = False

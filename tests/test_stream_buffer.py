@@ -179,6 +179,26 @@ def test_a_view_that_somebody_keeps_changes_nothing_that_was_taken(wing: Any) ->
         assert store.take(4) == b"more"
 
 
+def test_memory_that_was_handed_out_is_lent_no_more(wing: Any) -> None:
+    """Whoever has kept what the views were of has a view of it, or an error."""
+    buffer = wing.StreamBuffer(1 << 20)
+    buffer.expect(100_000)
+    owners = []
+    while buffer.held < 100_000:
+        with buffer.get_buffer() as lent:
+            owners.append(lent.obj)
+            count = min(len(lent), 100_000 - buffer.held)
+            lent[:count] = bytes(count)
+        buffer.buffer_updated(count)
+    taken = buffer.take(100_000)
+    for owner in owners:
+        try:
+            memoryview(owner).cast("B")[:1] = b"x"
+        except (BufferError, ValueError, TypeError):
+            assert wing.name == "core"
+    assert taken == bytes(100_000)
+
+
 def test_a_view_that_somebody_keeps_stops_no_growth(wing: Any) -> None:
     store = wing.StreamBuffer(1000)
     store.expect(1 << 20)

@@ -95,6 +95,11 @@ static int same_payload(const uint8_t *held, const sf_scan *scan, bytes expected
         return scan->plain == scan->stop - scan->start && same(held + scan->start, scan->plain, expected);
     if (scan->plain != expected.size || scan->plain > made.room)
         return 0;
+    for (uint64_t plain = 0; plain < scan->plain + 3 && plain <= made.room; plain += 1 + scan->plain / 3) {
+        sf_scan other = *scan; /* the bytes were others when they were scanned: another thread has changed them */
+        other.plain = plain;
+        sf_unstuff(&other, held, made.low + made.room - plain);
+    }
     uint8_t *payload = now.behind ? made.low + made.room - scan->plain : made.low;
     sf_unstuff(scan, held, payload);
     return same(payload, scan->plain, expected);
@@ -511,6 +516,11 @@ static int wrap(int line, bytes payload, int behind, bytes *wire, sf_wrapped *ou
     }
     const uint8_t *body = out->body;
     if (out->by) {
+        for (uint64_t body_size = 1; body_size < out->body_size + 3; body_size += 1 + out->body_size / 3) {
+            sf_wrapped other = *out; /* likewise */
+            other.body_size = body_size;
+            sf_stuff(&other, data, payload.size, made.low + made.room - body_size);
+        }
         uint8_t *room = behind ? made.low + made.room - out->body_size : made.low;
         sf_stuff(out, data, payload.size, room);
         body = room;

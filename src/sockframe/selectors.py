@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import select as system
+import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from selectors import EVENT_READ, EVENT_WRITE
 from time import monotonic
 from types import TracebackType
@@ -32,7 +33,8 @@ class FrameSelector:
     connection at most 64 KiB are taken at a time. What a signal handler, or a framing of your own, raises
     comes out of `select`, and nothing is lost. With `progress` a connection that got on without bringing a
     frame comes too, as (key, []): part of a frame has arrived, or all that was unsent is sent. To be used by
-    one thread, of the process that made it. A registered connection costs it 16 bytes.
+    one thread, of the process that made it; its connections may be used and closed by others too. A registered
+    connection costs it 16 bytes.
     """
 
     _receive = staticmethod(receive_ready)
@@ -50,54 +52,57 @@ class FrameSelector:
         self._hiding: dict[int, int] = {}        # sockets that may hide bytes (TLS): what is polled for, by descriptor
         self._closed = False
         self._process = os.getpid()
+        self._lock = threading.RLock()           # held while a connection comes or goes, not while any is waited for
 
     def register(self, conn: Any, data: Any = None) -> FrameKey:
         """Watch a connection; return its key. Bytes that it holds already count as received."""
         self._check_open()
-        if self._find(conn) >= 0:
-            raise KeyError(f"{conn!r} is already registered")
-        if conn.closed:
-            raise errors.closed_error()
-        number, held, events = conn.fileno(), conn.pending(), wanted(conn)
-        key = FrameKey(conn, data)
-        other = conn._watch(self)
-        if other is not None:
-            conn._watch(other)
-            raise ValueError(f"{conn!r} is registered with another selector")
-        try:
-            self._poller.register(number, events)
-        except BaseException:
-            conn._watch(None)
-            raise
-        try:
-            for table in (self._data, self._conns):
-                if number >= len(table):
-                    table += [None] * (number + number // 8 + 16 - len(table))
-            if self._conns[number] is not None:  # its socket was closed, which nobody told
-                self._end(self._conns[number], errors.closed_error(), polled=False)
-            if conn._methods is not None:
-                self._hiding[number] = events
-            if held or conn._methods is not None:
-                self._unseen[number] = conn
-        except BaseException:
-            conn._watch(None)
-            self._erase(number)
-            raise
-        self._conns[number] = conn
-        self._data[number] = data
-        self._count += 1
-        return key
+        with self._lock:
+            if self._find(conn) >= 0:
+                raise KeyError(f"{conn!r} is already registered")
+            if conn.closed:
+                raise errors.closed_error()
+            number, held, events = conn.fileno(), conn.pending(), wanted(conn)
+            key = FrameKey(conn, data)
+            other = conn._watch(self)
+            if other is not None:
+                conn._watch(other)
+                raise ValueError(f"{conn!r} is registered with another selector")
+            try:
+                self._poller.register(number, events)
+            except BaseException:
+                conn._watch(None)
+                raise
+            try:
+                for table in (self._data, self._conns):
+                    if number >= len(table):
+                        table += [None] * (number + number // 8 + 16 - len(table))
+                if self._conns[number] is not None:  # its socket was closed, which nobody told
+                    self._end(self._conns[number], errors.closed_error(), polled=False)
+                if conn._methods is not None:
+                    self._hiding[number] = events
+                if held or conn._methods is not None:
+                    self._unseen[number] = conn
+            except BaseException:
+                conn._watch(None)
+                self._erase(number)
+                raise
+            self._conns[number] = conn
+            self._data[number] = data
+            self._count += 1
+            return key
 
     def unregister(self, conn: Any) -> FrameKey:
         """Stop watching a connection; return its key."""
         self._check_open()
-        number = self._find(conn)
-        if number < 0:
-            raise KeyError(f"{conn!r} is not registered")
-        key = self._key(number)
-        self._erase(number)
-        conn._watch(None)
-        return key
+        with self._lock:
+            number = self._find(conn)
+            if number < 0:
+                raise KeyError(f"{conn!r} is not registered")
+            key = self._key(number)
+            self._erase(number)
+            conn._watch(None)
+            return key
 
     def watch(self, file: Any, data: Any = None) -> FrameKey:
         """Watch what is no connection, such as a listening socket: it comes as (key, []) while it can be read."""
@@ -126,25 +131,28 @@ class FrameSelector:
         while True:
             self._look(deadline)
             if self._waiting:
-                results, self._waiting = self._waiting, []
+                results = self._waiting[:]  # in the list itself other threads say what they have closed
+                del self._waiting[:len(results)]
                 return results
             if deadline is not None and monotonic() >= deadline:
                 return []
 
     def get_map(self) -> dict[int, FrameKey]:
         """Return the keys of all registered connections, by descriptor."""
-        return {number: self._key(number) for number, conn in enumerate(self._conns) if conn is not None}
+        with self._changing():
+            return {number: self._key(number) for number, conn in enumerate(self._conns) if conn is not None}
 
     def close(self) -> None:
         """Stop watching all connections; they stay open."""
-        if not self._closed:
-            for number, conn in enumerate(self._conns):
-                if conn is not None:
-                    self._erase(number)
-                    conn._watch(None)
-            self._closed = True
-            if self._epoll is not None:
-                self._epoll.close()
+        with self._changing():
+            if not self._closed:
+                for number, conn in enumerate(self._conns):
+                    if conn is not None:
+                        self._erase(number)
+                        conn._watch(None)
+                self._closed = True
+                if self._epoll is not None:
+                    self._epoll.close()
 
     def __len__(self) -> int:
         return self._count
@@ -163,17 +171,19 @@ class FrameSelector:
 
     def want_write(self, conn: Any) -> None:
         """A connection has kept a tail: flush it before anything more is received."""
-        number = self._find(conn)
-        if number >= 0 and not self._is_forked():
-            self._poll_for(number, conn)
+        if not self._is_forked():
+            with self._lock:
+                self._poll_for(self._find(conn), conn)
 
     def upgraded(self, conn: Any) -> None:
         """A connection is under TLS: no poll sees all of its bytes, and it may have to begin a handshake."""
-        number = self._find(conn)
-        if number >= 0 and not self._is_forked():
-            self._hiding[number] = 0
-            self._unseen[number] = conn
-            self._poll_for(number, conn)
+        if not self._is_forked():
+            with self._lock:
+                number = self._find(conn)
+                if number >= 0:
+                    self._hiding[number] = 0
+                    self._unseen[number] = conn
+                    self._poll_for(number, conn)
 
     def forget(self, conn: Any) -> None:
         """A connection is about to be closed: say so at the next select()."""
@@ -190,6 +200,10 @@ class FrameSelector:
     def _is_forked(self) -> bool:
         """Say whether the kernel's list (epoll(7)) is another process's, which has it in common with this one."""
         return os.getpid() != self._process
+
+    def _changing(self) -> Any:
+        """Return the lock, which a thread may have that stayed behind at a fork."""
+        return nullcontext() if self._is_forked() else self._lock
 
     def _find(self, conn: Any) -> int:
         """Return the descriptor under which a connection is registered, or -1."""
@@ -209,18 +223,25 @@ class FrameSelector:
         """Say whether a descriptor is that of a connection."""
         return number < len(self._conns) and self._conns[number] is not None
 
+    def _registered(self, number: int) -> FrameKey | None:
+        """Return the key of the connection with this descriptor; None where it is none, or another thread closed it."""
+        with self._lock:
+            return self._key(number) if self._is_registered(number) else None
+
     def _end(self, conn: Any, error: Exception, polled: bool = True) -> None:
         """A connection has ended: it is registered no more, which the next select() tells."""
-        number = self._find(conn)
-        if number < 0:
-            return
-        self._waiting.append((self._key(number), error))
-        try:
-            self._erase(number, polled)
-        except BaseException:
-            self._waiting.pop()
-            raise
-        conn._watch(None)
+        with self._changing():
+            number = self._find(conn)
+            if number < 0:
+                return
+            result = self._key(number), error
+            self._waiting.append(result)
+            try:
+                self._erase(number, polled)
+            except BaseException:
+                self._waiting.remove(result)
+                raise
+            conn._watch(None)
 
     def _erase(self, number: int, polled: bool = True) -> None:
         """Know nothing of a connection; what fails can be done again."""
@@ -236,7 +257,7 @@ class FrameSelector:
     def _look(self, deadline: float | None) -> None:
         """Poll once and receive from all that are ready."""
         left: float | None = None if deadline is None else max(0.0, deadline - monotonic())
-        unseen = {number: conn for number, conn in self._unseen.items() if not conn.unsent} if self._unseen else {}
+        unseen = self._look_inside() if self._unseen else {}
         if self._waiting or unseen:
             left = 0.0
         if self._epoll is not None:
@@ -247,35 +268,48 @@ class FrameSelector:
             events = [event for event in events if event[0] not in unseen]
         try:
             for number in unseen:
-                if self._is_registered(number):  # still: a framing of the user's may have seen to another one
-                    self._deliver(self._key(number))
+                key = self._registered(number)  # still: a framing of the user's may have seen to another one
+                if key is not None:
+                    self._deliver(key)
             rest = self._receive(events, self._conns, self._data, self._progress, self._waiting, self._end)
         except BaseException:
             # A signal handler, or a framing of the user's: what has arrived is held, and no poll sees it.
-            self._unseen.update((number, self._conns[number]) for number, _ in events if self._is_registered(number))
+            with self._lock:
+                self._unseen.update((at, self._conns[at]) for at, _ in events if self._is_registered(at))
             raise
         for number in rest:
             if number in self._others:
                 self._waiting.append((self._others[number], []))
-            elif self._is_registered(number):
-                self._flush(number, self._key(number))
+                continue
+            key = self._registered(number)
+            if key is not None:
+                self._flush(number, key)
         for number in unseen:
             self._unseen.pop(number, None)
         if self._hiding:
-            for number in (*unseen, *(number for number, _ in events)):
-                if number in self._hiding:
-                    conn = self._conns[number]
-                    self._poll_for(number, conn)
-                    if socket_pending(conn.sock):
-                        self._unseen[number] = conn
+            with self._lock:
+                for number in (*unseen, *(number for number, _ in events)):
+                    if number in self._hiding:
+                        conn = self._conns[number]
+                        self._poll_for(number, conn)
+                        if socket_pending(conn.sock):
+                            self._unseen[number] = conn
+
+    def _look_inside(self) -> dict[int, Any]:
+        """Return the connections that hold bytes and wait for nothing else, by descriptor."""
+        with self._lock:
+            return {number: conn for number, conn in self._unseen.items() if not conn.unsent}
 
     def _poll_for(self, number: int, conn: Any) -> None:
-        """Poll for what the connection waits for now."""
-        events = wanted(conn)
-        if self._hiding.get(number) != events:
-            self._poller.modify(number, events)
-            if number in self._hiding:
-                self._hiding[number] = events
+        """Poll for what the connection waits for now, if it is registered still."""
+        with self._lock:
+            if number < 0 or not self._is_registered(number) or self._conns[number] is not conn:
+                return
+            events = wanted(conn)
+            if self._hiding.get(number) != events:
+                self._poller.modify(number, events)
+                if number in self._hiding:
+                    self._hiding[number] = events
 
     def _deliver(self, key: FrameKey) -> None:
         """Deliver the whole frames that a connection holds, in itself or in its TLS."""

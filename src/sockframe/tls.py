@@ -160,8 +160,9 @@ class TLSSocket(Serving):
         self.recv_event = EVENT_READ
         while not self._plain:
             if self._answers:
-                self._plain = b"".join(self._answers)
-                self._answers = []
+                with self._lock:  # shutdown() in another thread decrypts too
+                    self._plain = b"".join(self._answers)
+                    self._answers = []
             elif self._over:
                 return b""
             else:

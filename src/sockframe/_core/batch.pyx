@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-# cython: cdivision=True, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
+# cython: freethreading_compatible=True, cdivision=True, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
 """FrameBatch: many frames, without an object for each."""
 
 cimport cython
-from cpython.buffer cimport PyBUF_WRITABLE, Py_buffer
+from cpython.buffer cimport PyBUF_WRITABLE, Py_buffer, PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
@@ -61,6 +61,17 @@ cdef extern from *:
         void (*release)(ArrowArray *) noexcept nogil
         void *private_data
 
+cdef extern from *:
+    """
+    /* Views of one view count each other, which CPython (3.13, 3.14) does without a lock: there each gets its own. */
+    #ifdef Py_GIL_DISABLED
+    #define OWN_VIEWS 1
+    #else
+    #define OWN_VIEWS 0
+    #endif
+    """
+    bint OWN_VIEWS
+
 cdef enum:
     FIRST = 64             # spans that a batch begins with
     SIGNAL_FRAMES = 4096   # frames between two looks for a signal
@@ -100,6 +111,25 @@ cdef class Spans:
         view.internal = NULL
         view.readonly = True
         view.obj = self
+
+
+cdef class Part:
+    """Lends a part of a batch's memory."""
+    cdef FrameBatch batch
+    cdef const uint8_t *start
+    cdef Py_ssize_t size
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, <void *>self.start, self.size, 1, flags)
+
+
+cdef object view_of(FrameBatch batch, const uint8_t *start, Py_ssize_t size):
+    """Return a view of a part of a batch's memory, which any thread may make and drop."""
+    cdef Part part = Part()
+    part.batch = batch
+    part.start = start
+    part.size = size
+    return memoryview(part)
 
 
 cdef FrameBatch new_batch(const uint8_t *base):
@@ -144,7 +174,9 @@ cdef class FrameBatch:
     @property
     def buffer(self):
         """The bytes that the payloads lie in, as a read-only memoryview; what else is there may be anything."""
-        return self.held[:] if self.held is not None else memoryview(b"")
+        if self.held is None:
+            return memoryview(b"")
+        return view_of(self, self.base, len(self.held)) if OWN_VIEWS else self.held[:]
 
     def __len__(self):
         return self.found if self.held is not None else 0
@@ -290,6 +322,8 @@ cdef class FrameBatch:
 
     cdef object payload(self, Py_ssize_t i):
         """Return a view of one payload."""
+        if OWN_VIEWS:
+            return view_of(self, self.base + self.place[i].start, self.place[i].stop - self.place[i].start)
         return self.held[self.place[i].start:self.place[i].stop]
 
 

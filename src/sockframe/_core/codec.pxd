@@ -105,6 +105,39 @@ cdef extern from *:
     """
     int grow_bytes(PyObject **value, Py_ssize_t size) except -1
 
+cdef extern from *:
+    """
+    /* Memory that views may hold on to: how many do, or -1 while it is moved. They may come and go in any thread, also in
+     * the midst of a call that holds a lock; so there is none to wait for here. */
+    #ifdef Py_GIL_DISABLED
+    static inline int begin_view(Py_ssize_t *views)
+    {
+        Py_ssize_t count = __atomic_load_n(views, __ATOMIC_RELAXED);
+        while (count >= 0)
+            if (__atomic_compare_exchange_n(views, &count, count + 1, 1, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+                return 0;
+        PyErr_SetString(PyExc_BufferError, "the memory is being moved in another thread");
+        return -1;
+    }
+    static inline void end_view(Py_ssize_t *views) { __atomic_sub_fetch(views, 1, __ATOMIC_RELEASE); }
+    static inline int begin_move(Py_ssize_t *views)
+    {
+        Py_ssize_t none = 0;
+        return __atomic_compare_exchange_n(views, &none, -1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+    }
+    static inline void end_move(Py_ssize_t *views) { __atomic_store_n(views, 0, __ATOMIC_RELEASE); }
+    #else
+    #define begin_view(views) (++*(views), 0)
+    #define end_view(views) ((void)--*(views))
+    #define begin_move(views) (!*(views))
+    #define end_move(views) ((void)(views))
+    #endif
+    """
+    int begin_view(Py_ssize_t *views) except -1
+    void end_view(Py_ssize_t *views)
+    bint begin_move(Py_ssize_t *views)
+    void end_move(Py_ssize_t *views)
+
 
 cdef class Plan:
     """A framing compiled for csrc; shared by all that use the same framing object."""
@@ -118,7 +151,7 @@ cdef class Plan:
 cdef class Block:
     """A piece of memory that views may hold on to."""
     cdef uint8_t *data
-    cdef Py_ssize_t size, offset, exports
+    cdef Py_ssize_t size, offset, views
 
 
 cdef class Long:

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-# cython: cdivision=True, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
+# cython: freethreading_compatible=True, cdivision=True, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
 """Encoder and Decoder: frames from bytes and bytes from frames, without I/O."""
 
 from operator import index
@@ -167,8 +167,7 @@ cdef Plan plan_of(object framing):
     cdef dict attributes = framing.__dict__
     plan = attributes.get("_core")
     if plan is None:
-        plan = compile_framing(framing, framing.max_length, framing.overlong)
-        attributes["_core"] = plan
+        plan = attributes.setdefault("_core", compile_framing(framing, framing.max_length, framing.overlong))
     return plan
 
 
@@ -429,11 +428,17 @@ cdef class Block:
         PyMem_Free(self.data)
 
     def __getbuffer__(self, Py_buffer *view, int flags):
-        PyBuffer_FillInfo(view, self, self.data + self.offset, self.size - self.offset, 0, flags)
-        self.exports += 1
+        cdef Py_ssize_t offset
+        begin_view(&self.views)
+        try:
+            offset = self.offset
+            PyBuffer_FillInfo(view, self, self.data + offset, self.size - offset, 0, flags)
+        except BaseException:
+            end_view(&self.views)
+            raise
 
     def __releasebuffer__(self, Py_buffer *view):
-        self.exports -= 1
+        end_view(&self.views)
 
 
 cdef Block new_block(Py_ssize_t size):
@@ -469,17 +474,20 @@ cdef class Decoder:
         self.plan = plan_of(framing)
         self.given = framing
 
+    @cython.critical_section
     def __init__(self, framing):
         if self.made:
             raise errors.reentry_error("Decoder")
         self.made = True
 
     @property
+    @cython.critical_section
     def framing(self):
         """The framing. Setting it reads all bytes not yet delivered as frames by the new one."""
         return self.given
 
     @framing.setter
+    @cython.critical_section
     def framing(self, framing):
         cdef Plan plan = plan_of(framing)
         self.enter()
@@ -490,6 +498,7 @@ cdef class Decoder:
             self.busy = False
 
     @property
+    @cython.critical_section
     def need(self):
         """The least number of bytes missing for the next frame; 0 where next_frame() has an answer."""
         cdef sf_scan scan
@@ -516,20 +525,24 @@ cdef class Decoder:
             self.busy = False
 
     @property
+    @cython.critical_section
     def buffered(self):
         """The number of bytes held that are not yet delivered as frames."""
         return self.end - self.begin
 
     @property
+    @cython.critical_section
     def skipped(self):
         """The number of overlong frames that were skipped."""
         return self.passed_over
 
     @property
+    @cython.critical_section
     def position(self):
         """The stream offset of the next frame, in bytes; of the bad one after a fault."""
         return self.at - (self.long.scan.passed if self.long is not None else 0)
 
+    @cython.critical_section
     def decode(self, data):
         """Feed `data` and return every frame that is now whole, as a list of bytes."""
         cdef Py_buffer view
@@ -550,6 +563,7 @@ cdef class Decoder:
         finally:
             self.busy = False
 
+    @cython.critical_section
     def decode_batch(self, data):
         """Feed `data` and return every frame that is now whole, as a `FrameBatch`.
 
@@ -575,6 +589,7 @@ cdef class Decoder:
         finally:
             self.busy = False
 
+    @cython.critical_section
     def feed(self, data):
         """Take `data`, for next_frame() or iteration."""
         cdef Py_buffer view
@@ -589,10 +604,12 @@ cdef class Decoder:
         finally:
             self.busy = False
 
+    @cython.critical_section
     def next_frame(self):
         """Return the next frame, or None until more bytes come."""
         return self.next_now()
 
+    @cython.critical_section
     def next_batch(self):
         """Return all frames that are whole, as a `FrameBatch`: an empty one until more bytes come."""
         self.enter()
@@ -605,12 +622,14 @@ cdef class Decoder:
     def __iter__(self):
         return self
 
+    @cython.critical_section
     def __next__(self):
         cdef bytes frame = self.next_now()
         if frame is None:
             raise StopIteration
         return frame
 
+    @cython.critical_section
     def get_buffer(self, sizehint=-1):
         """Return a writable memoryview for the next bytes of the stream; call buffer_updated() after.
 
@@ -633,6 +652,7 @@ cdef class Decoder:
         finally:
             self.busy = False
 
+    @cython.critical_section
     def buffer_updated(self, nbytes):
         """Take the first `nbytes` bytes that were written into the buffer of get_buffer()."""
         cdef object count = index(nbytes)
@@ -648,6 +668,7 @@ cdef class Decoder:
         finally:
             self.busy = False
 
+    @cython.critical_section
     def finish(self):
         """Say that the stream has ended; return the last frames, as a list of bytes.
 
@@ -661,6 +682,7 @@ cdef class Decoder:
         finally:
             self.busy = False
 
+    @cython.critical_section
     def take_buffered(self):
         """Return all bytes held and forget them: what follows belongs to someone else."""
         self.enter()
@@ -922,18 +944,23 @@ cdef class Decoder:
         if block is not None:
             if block.size - self.end >= extra:
                 return 0
-            if not block.exports and self.begin >= held and block.size - held >= extra:
-                memcpy(block.data, block.data + self.begin, held)
-                self.begin = 0
-                self.end = held
-                return 0
-            if not block.exports and not self.begin:
-                data = PyMem_Realloc(block.data, size)
-                if data == NULL:
-                    raise MemoryError
-                block.data = <uint8_t *>data
-                block.size = size
-                return 0
+            if begin_move(&block.views):
+                if self.begin >= held and block.size - held >= extra:
+                    memcpy(block.data, block.data + self.begin, held)
+                    end_move(&block.views)
+                    self.begin = 0
+                    self.end = held
+                    return 0
+                if not self.begin:
+                    data = PyMem_Realloc(block.data, size)
+                    if data != NULL:
+                        block.data = <uint8_t *>data
+                        block.size = size
+                    end_move(&block.views)
+                    if data == NULL:
+                        raise MemoryError
+                    return 0
+                end_move(&block.views)
         new = new_block(size)
         if held:
             memcpy(new.data, block.data + self.begin, held)
@@ -958,11 +985,12 @@ cdef class Decoder:
         cdef Block block = self.block
         if not size:
             self.block = None
-        elif block is None or block.exports or block.size < size or block.size > 2 * size + SLACK:
+        elif block is not None and size <= block.size <= 2 * size + SLACK and begin_move(&block.views):
+            memmove(block.data, data, size)
+            end_move(&block.views)
+        else:
             self.block = new_block(size)
             memcpy(self.block.data, data, size)
-        else:
-            memmove(block.data, data, size)
         self.begin = 0
         self.end = size
         self.lent = 0

@@ -27,6 +27,27 @@ cdef extern from "io.h" nogil:
     void sf_advance(sf_outgoing *outgoing, size_t size)
 
 
+cdef extern from *:
+    """
+    /* What threads share of a connection is seen and changed in a section of its own, where they run at once; where they
+     * have the GIL they are alone already. No section is long, waits, or has an exception leave it. */
+    #ifdef Py_GIL_DISABLED
+    typedef PyCriticalSection section;
+    #define begin_section(section, owner) PyCriticalSection_Begin(section, (PyObject *)(owner))
+    #define end_section(section) PyCriticalSection_End(section)
+    #else
+    typedef char section;
+    #define begin_section(section, owner) ((void)(section))
+    #define end_section(section) ((void)(section))
+    #endif
+    """
+    ctypedef struct section:
+        pass
+
+    void begin_section(section *, object owner)
+    void end_section(section *)
+
+
 cdef struct Turn:
     unsigned long owner        # the thread that reads, or writes; 0: nobody
     PyThread_type_lock lock    # held by it, where another thread has ever waited for it
@@ -35,15 +56,17 @@ cdef unsigned long GONE  # holds a turn: a thread that stayed behind at a fork
 
 
 cdef class Connection:
+    # What has a turn in its comment is for the thread that has it, and for no other; of `decoder` all. Others may ask how
+    # large the tail is, and how much is here. The rest is shared: see `section`.
     cdef readonly object sock
     cdef readonly object _methods    # what serves a socket that is no plain one
     cdef readonly object _watcher    # the selector that it is registered with
     cdef Plan plan
     cdef Decoder decoder             # which has the framing that was given, too
-    cdef list rest                   # frames that the end of the stream made
-    cdef PyObject *partial           # a large payload on its way: a bytes object,
+    cdef list rest                   # to read: frames that the end of the stream made
+    cdef PyObject *partial           # to read: a large payload on its way, a bytes object
     cdef Py_ssize_t have, payload    # of which so many bytes are here, of so many
-    cdef bytes tail                  # what a frame sent in part leaves to be sent,
+    cdef bytes tail                  # to write: what a frame sent in part leaves to be sent,
     cdef Py_ssize_t tail_at          # from here on
     cdef Turn reading, writing
     cdef tuple turns                 # locks instead of those, where the socket's own methods may switch greenlets
@@ -63,6 +86,7 @@ cdef class Connection:
     cdef void leave(self, Turn *turn) noexcept
     cdef int begin_use(self) except -1
     cdef int end_use(self) except -1
+    cdef bint leave_socket(self) noexcept
     cdef Py_ssize_t receive_at(self, uint8_t *target, Py_ssize_t size, int64_t deadline) except -1
     cdef bint fill(self, int64_t deadline) except -1
     cdef int use(self, Plan plan) except -1
@@ -83,10 +107,31 @@ cdef class Connection:
     cdef int hand_over(self, bytes data, Py_ssize_t at, sf_outgoing *outgoing, int64_t deadline) except -1
     cdef int push(self, iovec *pieces, size_t count, bint taken, bint last, int64_t deadline) except -1
     cdef int send_tail(self, int64_t deadline) except -1
+    cdef void keep(self, bytes tail) noexcept
     cdef int send_frame(self, Py_buffer *view, int64_t deadline) except -1
-    cdef int check_payloads(self, tuple payloads) except -1
-    cdef int send_frames(self, object source, tuple whole, int64_t deadline) except -1
-    cdef int send_batch(self, object source, tuple whole, Py_ssize_t *pulled, uint8_t *buffer, bint taken,
+    cdef int check_payloads(self, tuple payloads, Plan plan) except -1
+    cdef int send_frames(self, object source, tuple whole, Plan plan, int64_t deadline) except -1
+    cdef int send_batch(self, object source, tuple whole, Plan plan, Py_ssize_t *pulled, uint8_t *buffer, bint taken,
                         int64_t deadline) except -1
     cdef tuple send_answers(self, tuple given, object handler, int64_t turn)
-    cdef int take_rest(self, tuple whole, Py_ssize_t at) except -1
+    cdef int take_rest(self, tuple whole, Py_ssize_t at, Plan plan) except -1
+
+
+cdef inline Plan plan_in(Connection conn):
+    """Return the framing that the connection has now, compiled."""
+    cdef section here
+    cdef Plan plan
+    begin_section(&here, conn)
+    plan = conn.plan
+    end_section(&here)
+    return plan
+
+
+cdef inline bint has_tail(Connection conn) noexcept:
+    """Say whether something is left to be sent."""
+    cdef section here
+    cdef bint kept
+    begin_section(&here, conn)
+    kept = conn.tail is not None
+    end_section(&here)
+    return kept

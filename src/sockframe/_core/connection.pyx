@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-# cython: cdivision=True, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
+# cython: freethreading_compatible=True, cdivision=True, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
 """Connection: whole frames over a stream socket."""
 
 import os
@@ -65,6 +65,33 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=count_fork)
 
 
+cdef object sock_of(Connection conn):
+    """Return the socket, which start_tls() may replace."""
+    cdef section here
+    begin_section(&here, conn)
+    sock = conn.sock
+    end_section(&here)
+    return sock
+
+
+cdef object methods_of(Connection conn):
+    """Return what serves the socket, likewise."""
+    cdef section here
+    begin_section(&here, conn)
+    methods = conn._methods
+    end_section(&here)
+    return methods
+
+
+cdef object watcher_of(Connection conn):
+    """Return the selector that is to be told."""
+    cdef section here
+    begin_section(&here, conn)
+    watcher = conn._watcher
+    end_section(&here)
+    return watcher
+
+
 cdef class Connection:
     """Sends and receives whole frames over a connected stream socket: `Connection(sock, framing, received=b"")`.
 
@@ -92,16 +119,22 @@ cdef class Connection:
         methods = transport.serving(sock)
         cdef Decoder decoder = Decoder(framing)
         decoder.feed(received)
-        if self.made:
-            raise errors.reentry_error(type(self).__name__)
-        self.sock = sock
-        self._methods = methods
         # Asked for anew each time: gevent puts locks for greenlets there.
-        self.turns = None if methods is None else (threading.RLock(), threading.RLock())
-        self.plan = plan
-        self.decoder = decoder
-        self.made = True
-        self.shut = False
+        cdef tuple turns = None if methods is None else (threading.RLock(), threading.RLock())
+        cdef section here
+        begin_section(&here, self)
+        cdef bint made = self.made
+        if not made:
+            self.sock = sock
+            self._methods = methods
+            self.turns = turns
+            self.plan = plan
+            self.decoder = decoder
+            self.made = True
+            self.shut = False
+        end_section(&here)
+        if made:
+            raise errors.reentry_error(type(self).__name__)
 
     def __dealloc__(self):
         Py_CLEAR(self.partial)
@@ -113,13 +146,23 @@ cdef class Connection:
     @property
     def framing(self):
         """The framing. Setting it reads all bytes not yet delivered as frames by the new one."""
-        return self.decoder.given
+        cdef section here
+        if not self.made:
+            raise errors.closed_error()
+        begin_section(&here, self)
+        given = self.decoder.given
+        end_section(&here)
+        return given
 
     @framing.setter
     def framing(self, framing):
         self.check_open()
-        self.plan = plan_of(framing)
+        cdef Plan plan = plan_of(framing)
+        cdef section here
+        begin_section(&here, self)
+        self.plan = plan
         self.decoder.given = framing
+        end_section(&here)
 
     @property
     def closed(self):
@@ -131,17 +174,23 @@ cdef class Connection:
     @property
     def unsent(self):
         """The number of bytes that a frame sent in part leaves for the next send() or flush()."""
-        return PyBytes_GET_SIZE(self.tail) - self.tail_at if self.tail is not None else 0
+        cdef section here
+        begin_section(&here, self)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(self.tail) - self.tail_at if self.tail is not None else 0
+        end_section(&here)
+        return size
 
     @property
     def recv_event(self):
         """What the next receive waits for: `selectors.EVENT_READ` (1); under TLS also `EVENT_WRITE` (2)."""
-        return self._methods.recv_event if self._methods is not None else EVENT_READ
+        methods = methods_of(self)
+        return methods.recv_event if methods is not None else EVENT_READ
 
     @property
     def send_event(self):
         """What the next send or flush waits for: `selectors.EVENT_WRITE` (2); under TLS also `EVENT_READ` (1)."""
-        return self._methods.send_event if self._methods is not None else EVENT_WRITE
+        methods = methods_of(self)
+        return methods.send_event if methods is not None else EVENT_WRITE
 
     def recv(self, framing=None, *, timeout=UNSET):
         """Return the next payload, as bytes; with `framing`, this one frame is read by it.
@@ -150,7 +199,7 @@ cdef class Connection:
         frame, `TimeoutError` or, on a non-blocking socket, `BlockingIOError` where no whole frame came.
         """
         self.check_open()
-        cdef Plan plan = self.plan if framing is None else plan_of(framing)
+        cdef Plan plan = plan_in(self) if framing is None else plan_of(framing)
         cdef int64_t deadline
         cdef bytes frame
         if timeout is UNSET:
@@ -171,7 +220,7 @@ cdef class Connection:
         else is raised is as for recv(); the buffer's contents are then undefined.
         """
         self.check_open()
-        cdef Plan plan = self.plan if framing is None else plan_of(framing)
+        cdef Plan plan = plan_in(self) if framing is None else plan_of(framing)
         cdef int64_t deadline = self.deadline(timeout)
         cdef Py_buffer view
         self.enter(&self.reading, deadline)
@@ -219,13 +268,14 @@ cdef class Connection:
     def __next__(self):
         self.check_open()
         cdef int64_t deadline
-        cdef bytes frame = self.frame_here(self.plan)
+        cdef Plan plan = plan_in(self)
+        cdef bytes frame = self.frame_here(plan)
         if frame is not None:
             return frame
         deadline = self.deadline(UNSET)
         self.enter(&self.reading, deadline)
         try:
-            return self.receive_frame(self.plan, deadline)
+            return self.receive_frame(plan, deadline)
         except errors.EndOfStream:
             raise StopIteration from None
         finally:
@@ -265,14 +315,16 @@ cdef class Connection:
         """
         self.check_open()
         cdef int64_t deadline = self.deadline(timeout)
+        cdef Plan plan
         self.enter(&self.writing, deadline)
         try:
             if isinstance(payloads, (list, tuple)):
                 payloads = tuple(payloads)
-                self.check_payloads(payloads)
-                self.send_frames(None, payloads, deadline)
+                plan = plan_in(self)
+                self.check_payloads(payloads, plan)
+                self.send_frames(None, payloads, plan, deadline)
             else:
-                self.send_frames(iter(payloads), None, deadline)
+                self.send_frames(iter(payloads), None, None, deadline)
         finally:
             self.leave(&self.writing)
 
@@ -319,23 +371,41 @@ cdef class Connection:
         """Return the number of bytes that are here and not yet delivered, which select() can't see: those
         held, and those that a TLS socket holds."""
         self.check_open()
-        cdef Py_ssize_t held = self.decoder.end - self.decoder.begin
+        cdef section here
+        cdef list rest = None
+        begin_section(&here, self)
+        # While another thread receives, as it was at its last system call, or nearly so; then there is no rest.
+        cdef Py_ssize_t held = max(0, self.decoder.end - self.decoder.begin)
         if self.partial != NULL:
             held += self.have
-        return held + sum(map(len, self.rest or ())) + transport.socket_pending(self.sock)
+        if not self.reading.owner or self.reading.owner == PyThread_get_thread_ident():
+            rest = self.rest
+        end_section(&here)
+        return held + sum(map(len, rest or ())) + transport.socket_pending(self.sock)
 
     def close(self):
         """Close the connection; calls that wait in other threads end with `OSError` (EBADF)."""
-        if self.closed:
+        cdef section here
+        cdef bint done = self.closed, last
+        begin_section(&here, self)
+        done = done or self.shut
+        if not done:
+            self.shut = True
+            self.using += 1  # so that the socket is still there when those that wait are woken
+        watcher = self._watcher
+        end_section(&here)
+        if done:
             return
-        self.shut = True
         try:
-            if self._watcher is not None:
-                self._watcher.forget(self)
-            if self.using:
-                transport.wake(self.sock)
-            else:
-                transport.close(self.sock)
+            try:
+                if watcher is not None:
+                    watcher.forget(self)
+                if self.using > 1:
+                    transport.wake(sock_of(self))
+            finally:
+                last = self.leave_socket()
+            if last:
+                transport.close(sock_of(self))
         except OSError:
             raise
         except BaseException:
@@ -346,6 +416,7 @@ cdef class Connection:
         """Give up the socket: return it, and the bytes received that are not yet delivered as frames."""
         self.check_open()
         cdef int64_t deadline = self.deadline(UNSET)
+        cdef section here
         self.enter(&self.reading, deadline)
         try:
             self.enter(&self.writing, deadline)
@@ -354,10 +425,13 @@ cdef class Connection:
                 self.fold()
                 held = new_bytes(self.decoder.start(), self.decoder.end - self.decoder.begin)
                 given = self.sock, b"".join((*(self.rest or ()), held))
-                if self._watcher is not None:
-                    self._watcher.forget(self)
+                watcher = watcher_of(self)
+                if watcher is not None:
+                    watcher.forget(self)
                 self.decoder.keep(NULL, 0)
+                begin_section(&here, self)
                 self.shut = True
+                end_section(&here)
                 return given
             finally:
                 self.leave(&self.writing)
@@ -373,6 +447,7 @@ cdef class Connection:
         cdef int64_t deadline = self.deadline(timeout)
         cdef Decoder decoder = self.decoder
         cdef Py_ssize_t count
+        cdef section here
         self.enter(&self.reading, deadline)
         try:
             self.enter(&self.writing, deadline)
@@ -389,7 +464,9 @@ cdef class Connection:
                 decoder.take_rest()
                 if leftover != "discard":
                     decoder.at -= count
+                begin_section(&here, self)
                 self.sock = self._methods = sock
+                end_section(&here)
                 try:
                     self.begin_use()
                     try:
@@ -401,8 +478,9 @@ cdef class Connection:
                 except BaseException:
                     self.close()
                     raise
-                if self._watcher is not None:
-                    self._watcher.upgraded(self)
+                watcher = watcher_of(self)
+                if watcher is not None:
+                    watcher.upgraded(self)
                 return count
             finally:
                 self.leave(&self.writing)
@@ -411,7 +489,10 @@ cdef class Connection:
 
     def _watch(self, watcher):
         """Tell `watcher` of tails and of closing, from now on; return who was told before."""
+        cdef section here
+        begin_section(&here, self)
         before, self._watcher = self._watcher, watcher
+        end_section(&here)
         return before
 
     # ---- turns and deadlines ----
@@ -427,12 +508,19 @@ cdef class Connection:
     cdef int after_fork(self) except -1:
         """Forget the calls of the threads that stayed behind."""
         cdef unsigned long me = PyThread_get_thread_ident()
-        self.forks = forks
-        self.give_up(&self.reading, me)
-        self.give_up(&self.writing, me)
-        self.using = 0
-        if self._methods is not None:
-            self._methods.after_fork()
+        cdef section here
+        begin_section(&here, self)
+        try:
+            if self.forks == forks:
+                return 0
+            self.forks = forks
+            self.give_up(&self.reading, me)
+            self.give_up(&self.writing, me)
+            self.using = 0
+            if self._methods is not None:
+                self._methods.after_fork()
+        finally:
+            end_section(&here)
         return 0
 
     cdef int give_up(self, Turn *turn, unsigned long me) except -1:
@@ -454,8 +542,12 @@ cdef class Connection:
 
     cdef int64_t deadline(self, object timeout) except? -1:
         """Return the time at which a call with this timeout ends."""
+        cdef section here
         if timeout is UNSET:
-            timeout = (self._methods or self.sock).gettimeout()
+            begin_section(&here, self)
+            asked = self._methods if self._methods is not None else self.sock
+            end_section(&here)
+            timeout = asked.gettimeout()
         if timeout is None:
             return SF_NEVER
         if type(timeout) is int and not timeout:
@@ -464,23 +556,34 @@ cdef class Connection:
 
     cdef int enter(self, Turn *turn, int64_t deadline) except -1:
         """Wait for the turn to read or write; a call from inside another one is refused."""
-        cdef unsigned long me = PyThread_get_thread_ident()
-        if self.is_mine(turn, me):
-            raise errors.reentry_error(type(self).__name__)
-        if turn.owner == GONE:
-            raise errors.forked_error()
-        if self.turns is not None:
-            self.take_turn(self.turns[turn == &self.writing], deadline)
-        elif not self.try_turn(turn):
-            self.await_turn(turn, deadline)
-        turn.owner = me
+        cdef unsigned long me = PyThread_get_thread_ident(), owner
+        cdef section here
+        cdef bint got
+        begin_section(&here, self)
+        owner = turn.owner
+        got = self.turns is None and owner != me and owner != GONE and self.try_turn(turn)
+        if got:
+            turn.owner = me
+        end_section(&here)
+        if not got:
+            if owner == me if self.turns is None else self.is_mine(turn, me):
+                raise errors.reentry_error(type(self).__name__)
+            if owner == GONE:
+                raise errors.forked_error()
+            if self.turns is not None:
+                self.take_turn(self.turns[turn == &self.writing], deadline)
+            else:
+                self.await_turn(turn, deadline)
+            begin_section(&here, self)
+            turn.owner = me
+            end_section(&here)
         if self.shut:
             self.leave(turn)
             raise errors.closed_error()
         return 0
 
     cdef bint try_turn(self, Turn *turn) noexcept:
-        """Take a turn that nobody has. It has a lock from the first time on that a thread waited for it."""
+        """Take a turn that nobody has, in a section. It has a lock from the first time on that a thread waited for it."""
         if turn.lock != NULL:
             return PyThread_acquire_lock(turn.lock, NOWAIT_LOCK)
         return not turn.owner
@@ -489,11 +592,20 @@ cdef class Connection:
         """Wait for a turn that another thread has."""
         cdef int got
         cdef int64_t left
-        if turn.lock == NULL:
+        cdef section here
+        begin_section(&here, self)
+        got = self.try_turn(turn)
+        if got:
+            turn.owner = PyThread_get_thread_ident()
+        elif turn.lock == NULL:
             turn.lock = PyThread_allocate_lock()
-            if turn.lock == NULL:
-                raise MemoryError
-            PyThread_acquire_lock(turn.lock, NOWAIT_LOCK)  # for the thread that has the turn
+            if turn.lock != NULL:
+                PyThread_acquire_lock(turn.lock, NOWAIT_LOCK)  # for the thread that has the turn
+        end_section(&here)
+        if got:
+            return 0
+        if turn.lock == NULL:
+            raise MemoryError
         while True:
             left = -1 if deadline == SF_NEVER else (deadline - sf_now()) // 1000 + 1 if deadline else 0
             if deadline != SF_NEVER and left <= 0:
@@ -517,32 +629,58 @@ cdef class Connection:
 
     cdef void leave(self, Turn *turn) noexcept:
         """Give the turn to the next."""
+        cdef section here
+        begin_section(&here, self)
         turn.owner = 0
+        if turn.lock != NULL:
+            PyThread_release_lock(turn.lock)
+        end_section(&here)
         if self.turns is not None:
             self.turns[turn == &self.writing].release()
-        elif turn.lock != NULL:
-            PyThread_release_lock(turn.lock)
 
     cdef int begin_use(self) except -1:
         """Return the descriptor, asked of the socket anew, for one system call; then `end_use`."""
         cdef int fd = -1
+        cdef section here
+        cdef bint shut
         self.check_open()
-        if self._methods is None:
+        begin_section(&here, self)
+        shut = self.shut
+        if not shut:
+            self.using += 1  # from here on nobody closes the socket
+        end_section(&here)
+        if shut:
+            raise errors.closed_error()
+        if self._methods is not None:
+            return 0
+        try:
             fd = self.sock.fileno()
+        finally:
             if fd < 0:
-                raise errors.closed_error()
-        self.using += 1
-        return fd if fd >= 0 else 0
+                self.end_use()
+        if fd < 0:
+            raise errors.closed_error()
+        return fd
 
     cdef int end_use(self) except -1:
         """The system call is over; the last one to leave closes a closed connection's socket."""
-        if self.using:  # not so in a process that was forked meanwhile
-            self.using -= 1
+        cdef bint last = self.leave_socket()
         if self.shut:
-            if not self.using:
-                transport.close(self.sock)
+            if last:
+                transport.close(sock_of(self))
             raise errors.closed_error()
         return 0
+
+    cdef bint leave_socket(self) noexcept:
+        """One use is over: say whether it was the last one, of a connection that is closed."""
+        cdef section here
+        cdef bint last
+        begin_section(&here, self)
+        if self.using:  # not so in a process that was forked meanwhile
+            self.using -= 1
+        last = self.shut and not self.using
+        end_section(&here)
+        return last
 
     # ---- receiving ----
 
@@ -605,11 +743,16 @@ cdef class Connection:
 
     cdef bytes frame_here(self, Plan plan):
         """Return the next payload where it is here whole, and nobody is receiving; else None. That needs no deadline,
-        and no turn: no Python code runs, nor another thread."""
-        if (self.reading.owner or self.turns is not None or self.partial != NULL or self.rest is not None
-                or self.decoder.plan is not plan):
-            return None
-        return self.decoder.take_whole_one()
+        and no turn: no Python code runs, nor a thread that wants one."""
+        cdef section here
+        begin_section(&here, self)
+        try:
+            if (self.reading.owner or self.turns is not None or self.partial != NULL or self.rest is not None
+                    or self.decoder.plan is not plan):
+                return None
+            return self.decoder.take_whole_one()
+        finally:
+            end_section(&here)
 
     cdef bytes receive_frame(self, Plan plan, int64_t deadline):
         """Return the next payload."""
@@ -636,7 +779,7 @@ cdef class Connection:
         """Return the next payloads."""
         cdef Decoder decoder = self.decoder
         cdef list frames
-        self.use(self.plan)
+        self.use(plan_in(self))
         self.fold()
         while True:
             if self.rest:
@@ -655,7 +798,7 @@ cdef class Connection:
         """Return the next payloads as a batch."""
         cdef Decoder decoder = self.decoder
         cdef FrameBatch batch
-        self.use(self.plan)
+        self.use(plan_in(self))
         self.fold()
         while True:
             if self.rest:
@@ -875,14 +1018,14 @@ cdef class Connection:
             if not taken and not outgoing.sent and not keeps:
                 raise
             try:
-                self.tail = remainder(&outgoing)
-                self.tail_at = 0
+                self.keep(remainder(&outgoing))
             except MemoryError:
                 self.close()  # a frame without its end must not be followed by another
                 raise
             self.last = last
-            if self._watcher is not None:
-                self._watcher.want_write(self)
+            watcher = watcher_of(self)
+            if watcher is not None:
+                watcher.want_write(self)
             if not isinstance(error, BlockingIOError):
                 raise
             return 0
@@ -893,6 +1036,8 @@ cdef class Connection:
         """Send what an interrupted send left."""
         cdef sf_outgoing outgoing
         cdef iovec piece
+        cdef section here
+        cdef bint done = False
         if self.tail is None:
             return 0
         piece.iov_base = PyBytes_AS_STRING(self.tail) + self.tail_at
@@ -905,10 +1050,22 @@ cdef class Connection:
                 self.hand_over(self.tail, self.tail_at, &outgoing, deadline)
             else:
                 self.transmit(&outgoing, deadline)
-            self.tail = None
+            done = True
         finally:
+            begin_section(&here, self)
             self.tail_at += outgoing.sent
+            if done:
+                self.tail = None
+            end_section(&here)
         return 0
+
+    cdef void keep(self, bytes tail) noexcept:
+        """Have these bytes to be sent first."""
+        cdef section here
+        begin_section(&here, self)
+        self.tail = tail
+        self.tail_at = 0
+        end_section(&here)
 
     cdef int send_frame(self, Py_buffer *view, int64_t deadline) except -1:
         """Send one frame."""
@@ -917,7 +1074,7 @@ cdef class Connection:
         cdef iovec pieces[3]
         wrapped.object = NULL
         try:
-            wrap_payload(self.plan, view, &wrapped, self.last, -1)
+            wrap_payload(plan_in(self), view, &wrapped, self.last, -1)
             self.send_tail(deadline)
             if frame_size(&wrapped) <= SINGLE:
                 pieces[0].iov_base = small
@@ -930,7 +1087,7 @@ cdef class Connection:
             Py_XDECREF(<PyObject *>wrapped.object)
         return 0
 
-    cdef int check_payloads(self, tuple payloads) except -1:
+    cdef int check_payloads(self, tuple payloads, Plan plan) except -1:
         """Raise the error of the first payload that can't be sent."""
         cdef sf_wrapped wrapped
         cdef Py_buffer view
@@ -941,21 +1098,22 @@ cdef class Connection:
                 look = i + SIGNAL_FRAMES
                 PyErr_CheckSignals()
             if not last:
-                i += wrap_bytes(self.plan, PySequence_Fast_ITEMS(payloads) + i, len(payloads) - i, 1, NULL, &count)
+                i += wrap_bytes(plan, PySequence_Fast_ITEMS(payloads) + i, len(payloads) - i, 1, NULL, &count)
                 if i == len(payloads):
                     return 0
             wrapped.object = NULL
             hold(payloads[i], &view, "payload", False)
             try:
-                wrap_payload(self.plan, &view, &wrapped, last, i)
+                wrap_payload(plan, &view, &wrapped, last, i)
             finally:
                 release(&view, &wrapped)
             last = wrapped.last
             i += 1
         return 0
 
-    cdef int send_frames(self, object source, tuple whole, int64_t deadline) except -1:
-        """Send the frames of an iterator's payloads, or of a `whole` tuple: after the first byte all is taken."""
+    cdef int send_frames(self, object source, tuple whole, Plan plan, int64_t deadline) except -1:
+        """Send the frames of an iterator's payloads, or of a `whole` tuple by this plan: after the first byte all is
+        taken."""
         cdef uint8_t *buffer
         cdef Py_ssize_t at = 0, pulled = 0
         cdef bint begun = False
@@ -967,23 +1125,23 @@ cdef class Connection:
             while whole is None or at < len(whole):
                 self.send_tail(deadline)
                 PyErr_CheckSignals()
-                self.send_batch(source, whole, &pulled, buffer, whole is None or begun, deadline)
+                self.send_batch(source, whole, plan, &pulled, buffer, whole is None or begun, deadline)
                 if pulled == at:
                     return 0
                 at = pulled
                 begun = True
                 if whole is not None and self.tail is not None:
-                    self.take_rest(whole, at)
+                    self.take_rest(whole, at, plan)
                     return 0
             return 0
         except BaseException:
             if whole is not None and (begun or self.tail is not None) and not self.shut:
-                self.take_rest(whole, at if self.tail is None else pulled)
+                self.take_rest(whole, at if self.tail is None else pulled, plan)
             raise
         finally:
             PyMem_Free(buffer)
 
-    cdef int send_batch(self, object source, tuple whole, Py_ssize_t *pulled, uint8_t *buffer, bint taken,
+    cdef int send_batch(self, object source, tuple whole, Plan plan, Py_ssize_t *pulled, uint8_t *buffer, bint taken,
                         int64_t deadline) except -1:
         """Send one batch: small frames gathered in `buffer`, up to a large one; `pulled` counts all that there were."""
         cdef sf_wrapped wrapped
@@ -1012,8 +1170,9 @@ cdef class Connection:
                 one = <PyObject *>item
                 items = &one
                 most = 1
+                plan = plan_in(self)
             if not last:
-                count = wrap_bytes(self.plan, items, most, GATHER - gathered, buffer + gathered, &size)
+                count = wrap_bytes(plan, items, most, GATHER - gathered, buffer + gathered, &size)
                 pulled[0] += count
                 gathered += size
                 if count:
@@ -1021,7 +1180,7 @@ cdef class Connection:
             wrapped.object = NULL
             hold(item, &view, "payload", False)
             try:
-                wrap_payload(self.plan, &view, &wrapped, last, pulled[0])
+                wrap_payload(plan, &view, &wrapped, last, pulled[0])
                 pulled[0] += 1
                 last = wrapped.last
                 if frame_size(&wrapped) <= SMALL:
@@ -1051,6 +1210,7 @@ cdef class Connection:
         cdef bint last = self.last, calling = False, pushing = False
         cdef int64_t begun = sf_now(), now, end = begun + turn
         cdef object reply = None, failed = None
+        cdef Plan plan
         cdef PyObject *one
         cdef uint8_t *buffer = <uint8_t *>PyMem_Malloc(GATHER + SMALL + 8)
         if buffer == NULL:
@@ -1076,11 +1236,12 @@ cdef class Connection:
                     break
                 one = <PyObject *>reply
                 count = 0
-                if not last and wrap_bytes(self.plan, &one, 1, 1, buffer + gathered, &size):
+                plan = plan_in(self)
+                if not last and wrap_bytes(plan, &one, 1, 1, buffer + gathered, &size):
                     gathered += size
                 else:
                     hold(reply, &view, "reply", False)  # it is bytes: nothing to let go of
-                    wrap_payload(self.plan, &view, &wrapped, last, -1)
+                    wrap_payload(plan, &view, &wrapped, last, -1)
                     last = wrapped.last
                     if frame_size(&wrapped) <= SMALL:
                         gathered += place_frame(buffer + gathered, &wrapped)
@@ -1120,7 +1281,7 @@ cdef class Connection:
             return at, reply, failed
         return None
 
-    cdef int take_rest(self, tuple whole, Py_ssize_t at) except -1:
+    cdef int take_rest(self, tuple whole, Py_ssize_t at, Plan plan) except -1:
         """Put the frames of a list that are left, from `at` on, behind the tail."""
         cdef sf_wrapped wrapped
         cdef Py_buffer view
@@ -1132,13 +1293,12 @@ cdef class Connection:
                 wrapped.object = NULL
                 hold(item, &view, "payload", False)
                 try:
-                    wrap_payload(self.plan, &view, &wrapped, self.last, -1)
+                    wrap_payload(plan, &view, &wrapped, self.last, -1)
                     parts.append(join_frame(&wrapped))
                     self.last = wrapped.last
                 finally:
                     release(&view, &wrapped)
-            self.tail = b"".join(parts)
-            self.tail_at = 0
+            self.keep(b"".join(parts))
         except BaseException:
             self.close()  # a list is taken as a whole or not at all
             raise

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-# cython: cdivision=True, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
+# cython: freethreading_compatible=True, cdivision=True, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
 """MessageConnection: messages as multiprocessing sends them, over a descriptor."""
 
 import os
@@ -14,7 +14,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from .codec cimport grow_bytes, hold, new_bytes
-from .connection cimport iovec
+from .connection cimport begin_section, end_section, iovec, section
 
 from .. import errors, transport
 
@@ -53,6 +53,38 @@ def count_fork():
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=count_fork)
+
+
+cdef inline int enter(MessageConnection conn, int *number) except -1:
+    """Refuse a call from inside another one; return the number of the process that was left in the midst of one."""
+    cdef section here
+    cdef int before
+    begin_section(&here, conn)
+    before = number[0]
+    number[0] = forks
+    end_section(&here)
+    if before == forks:
+        raise errors.reentry_error(type(conn).__name__)
+    return before
+
+
+cdef inline void leave(MessageConnection conn, int *number) noexcept:
+    """A call is over."""
+    cdef section here
+    begin_section(&here, conn)
+    number[0] = 0
+    end_section(&here)
+
+
+cdef inline int descriptor_of(MessageConnection conn) except? -1:
+    """Return the descriptor, unless it was closed meanwhile."""
+    cdef section here
+    begin_section(&here, conn)
+    handle = conn._handle
+    end_section(&here)
+    if handle is None:
+        conn._check_closed()
+    return handle
 
 
 cdef class MessageConnection:
@@ -115,7 +147,7 @@ cdef class MessageConnection:
             else:
                 message = self.payload(size)
         finally:
-            self.receiving = 0
+            leave(self, &self.receiving)
         if message is None:
             self._bad_message_length()
         return message
@@ -145,7 +177,7 @@ cdef class MessageConnection:
                         raise errors.too_short_error(message)
                     memcpy(<uint8_t *>view.buf + start, PyBytes_AS_STRING(message), size)
             finally:
-                self.receiving = 0
+                leave(self, &self.receiving)
         finally:
             PyBuffer_Release(&view)
         if size == BAD:
@@ -163,7 +195,11 @@ cdef class MessageConnection:
 
     cdef int check_readable(self) except -1:
         """Refuse to receive where that can't be."""
-        if self._handle is None or not self._readable:
+        cdef section here
+        begin_section(&here, self)
+        handle, able = self._handle, self._readable
+        end_section(&here)
+        if handle is None or not able:
             self._check_closed()
             self._check_readable()
         return 0
@@ -171,11 +207,8 @@ cdef class MessageConnection:
     cdef int begin_receive(self) except -1:
         """Refuse a call from inside another one."""
         self.check_readable()
-        if self.receiving:
-            if self.receiving == forks:
-                raise errors.reentry_error(type(self).__name__)
+        if enter(self, &self.receiving):
             self.forget()  # the message is that of a thread which stayed behind at a fork
-        self.receiving = forks
         return 0
 
     cdef int forget(self) noexcept:
@@ -190,9 +223,7 @@ cdef class MessageConnection:
         cdef Py_ssize_t got
         cdef int fd, number
         while True:
-            if self._handle is None:
-                self._check_closed()
-            fd = self._handle
+            fd = descriptor_of(self)
             with nogil:
                 got = read(fd, target, size)
                 number = errno
@@ -271,7 +302,11 @@ cdef class MessageConnection:
 
     cdef int check_writable(self) except -1:
         """Refuse to send where that can't be."""
-        if self._handle is None or not self._writable:
+        cdef section here
+        begin_section(&here, self)
+        handle, able = self._handle, self._writable
+        end_section(&here)
+        if handle is None or not able:
             self._check_closed()
             self._check_writable()
         return 0
@@ -283,11 +318,8 @@ cdef class MessageConnection:
         cdef Py_ssize_t sent = 0, around = 12 if size > 0x7fffffff else 4
         cdef int i
         self.check_writable()
-        if self.sending == forks:
-            raise errors.reentry_error(type(self).__name__)
-        if self.sending:
+        if enter(self, &self.sending):
             self.tail = None  # it is that of a thread which stayed behind at a fork
-        self.sending = forks
         try:
             if self.tail is not None:
                 pieces[0].iov_base = PyBytes_AS_STRING(self.tail) + self.tail_at
@@ -309,7 +341,7 @@ cdef class MessageConnection:
                     self.keep(header, around, data, size, sent)
                 raise
         finally:
-            self.sending = 0
+            leave(self, &self.sending)
         return 0
 
     cdef int transmit(self, iovec *pieces, int count, Py_ssize_t *sent) except -1:
@@ -318,9 +350,7 @@ cdef class MessageConnection:
         cdef int fd, number
         cdef pollfd file
         while count:
-            if self._handle is None:
-                self._check_closed()
-            fd = self._handle
+            fd = descriptor_of(self)
             with nogil:
                 wrote = writev(fd, pieces, count)
                 number = errno

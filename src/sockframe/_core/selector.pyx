@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-# cython: cdivision=True, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
+# cython: freethreading_compatible=True, cdivision=True, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
 """receive_ready: frames from many connections that select() says are ready."""
 
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
@@ -10,7 +10,8 @@ from libc.errno cimport EAGAIN, EINTR
 from libc.stdint cimport UINT64_MAX, int64_t, uint8_t
 
 from .codec cimport Decoder
-from .connection cimport GONE, SF_AT_ONCE, Connection, sf_receive
+from .connection cimport (GONE, SF_AT_ONCE, Connection, begin_section, end_section, has_tail, plan_in, section,
+                          sf_receive)
 
 from .. import errors, transport
 
@@ -18,6 +19,17 @@ cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
     ctypedef struct PyTypeObject
     object new_tuple "PyTuple_Type.tp_new"(PyTypeObject *kind, tuple arguments, PyObject *keywords)
+
+cdef extern from *:
+    """
+    /* What is in a list that other threads may change: Cython would borrow it first. */
+    #ifdef Py_GIL_DISABLED
+    #define item_of(list, at) PyList_GetItemRef(list, at)
+    #else
+    #define item_of(list, at) Py_NewRef(PyList_GET_ITEM(list, at))
+    #endif
+    """
+    object item_of(list, Py_ssize_t at)
 
 cdef enum:
     ROUND = 64       # connections received from in one go, without the GIL
@@ -44,11 +56,11 @@ def receive_ready(list events, list conns, list data, bint progress, list result
     cdef uint8_t *arena
     kind = transport.FrameKey
     for number, _ in events:
-        conn = conns[number] if number < len(conns) else None
-        if conn is None or conn.tail is not None:
+        conn = item_of(conns, number) if number < len(conns) else None
+        if conn is None or has_tail(conn):
             rest.append(number)
         else:
-            ready.append(new_tuple(<PyTypeObject *>kind, ((conn, data[number]),), NULL))
+            ready.append(new_tuple(<PyTypeObject *>kind, ((conn, item_of(data, number)),), NULL))
     if not ready:
         return rest
     arena = <uint8_t *>PyMem_Malloc(ARENA)
@@ -134,9 +146,15 @@ cdef int put_back(list taken, Arrival *arrivals, Py_ssize_t at, Py_ssize_t count
 
 cdef bint begin(Connection conn, unsigned long me, int *fd) except -1:
     """Take the turn to read, if nobody has it, and the descriptor."""
-    if conn.shut or conn.reading.owner == me or not conn.try_turn(&conn.reading):
+    cdef section here
+    cdef bint got
+    begin_section(&here, conn)
+    got = not conn.shut and conn.reading.owner != me and conn.try_turn(&conn.reading)
+    if got:
+        conn.reading.owner = me
+    end_section(&here)
+    if not got:
         return False
-    conn.reading.owner = me
     try:
         fd[0] = conn.begin_use()
     except OSError:
@@ -149,12 +167,13 @@ cdef bint begin(Connection conn, unsigned long me, int *fd) except -1:
 
 
 cdef int finish(Connection conn) except -1:
-    """Give the turn back."""
-    conn.leave(&conn.reading)
+    """Give the turn back, which is not to be another's before the use is over."""
     try:
         conn.end_use()
     except OSError:
         pass  # it was closed meanwhile, which its selector knows
+    finally:
+        conn.leave(&conn.reading)
     return 0
 
 
@@ -165,7 +184,7 @@ cdef int arrive(object key, Connection conn, Arrival *arrival, list results, obj
     if arrival.got == -EAGAIN or arrival.got == -EINTR:
         return 0
     try:
-        conn.use(conn.plan)
+        conn.use(plan_in(conn))
         conn.fold()
         if arrival.got < 0:
             raise errors.os_error(-arrival.got)

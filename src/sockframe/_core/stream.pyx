@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-# cython: cdivision=True, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
+# cython: freethreading_compatible=True, cdivision=True, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
 """StreamBuffer: the bytes of a stream, between what brings them and what asks for so many, or up to a separator."""
 
 from operator import index
@@ -13,7 +13,7 @@ from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcmp, memcpy, memmove
 
-from .codec cimport SLACK, grow_bytes, hold
+from .codec cimport SLACK, begin_move, begin_view, end_move, end_view, grow_bytes, hold
 
 from .. import errors
 
@@ -37,18 +37,26 @@ cdef enum:
 cdef class Room:
     """Memory to receive into: a bytes object that nobody else knows, until it is handed out."""
     cdef PyObject *memory
-    cdef Py_ssize_t offset, exports
+    cdef Py_ssize_t offset, views
 
     def __dealloc__(self):
         Py_XDECREF(self.memory)
 
     def __getbuffer__(self, Py_buffer *view, int flags):
-        PyBuffer_FillInfo(view, self, PyBytes_AS_STRING(<object>self.memory) + self.offset,
-                          PyBytes_GET_SIZE(<object>self.memory) - self.offset, 0, flags)
-        self.exports += 1
+        cdef Py_ssize_t offset
+        begin_view(&self.views)
+        try:
+            if self.memory == NULL:
+                raise BufferError("the memory is handed out")
+            offset = self.offset
+            PyBuffer_FillInfo(view, self, PyBytes_AS_STRING(<object>self.memory) + offset,
+                              PyBytes_GET_SIZE(<object>self.memory) - offset, 0, flags)
+        except BaseException:
+            end_view(&self.views)
+            raise
 
     def __releasebuffer__(self, Py_buffer *view):
-        self.exports -= 1
+        end_view(&self.views)
 
 
 @cython.final
@@ -73,6 +81,7 @@ cdef class StreamBuffer:
     cdef Py_buffer flat
     cdef Py_ssize_t filled
 
+    @cython.critical_section
     def __init__(self, limit):
         self.limit = limit
         self.later = []
@@ -81,17 +90,20 @@ cdef class StreamBuffer:
         PyBuffer_Release(&self.flat)  # nothing, where there is no target
 
     @property
+    @cython.critical_section
     def held(self):
         """The number of bytes held."""
         return self.have()
 
     @property
+    @cython.critical_section
     def missing(self):
         """The least number of bytes that have not come of those expected, or of those that a target has room for."""
         if self.target is not None:
             return self.flat.len - self.filled
         return max(0, self.expected - self.have())
 
+    @cython.critical_section
     def feed(self, data):
         """Take bytes that came."""
         cdef Py_buffer view
@@ -111,6 +123,7 @@ cdef class StreamBuffer:
         finally:
             PyBuffer_Release(&view)
 
+    @cython.critical_section
     def get_buffer(self, sizehint=-1):
         """Return a writable memoryview for the next bytes that come; call buffer_updated() after.
 
@@ -135,6 +148,7 @@ cdef class StreamBuffer:
         self.lent = PyBytes_GET_SIZE(<object>self.room.memory) - self.end
         return memoryview(self.room)
 
+    @cython.critical_section
     def buffer_updated(self, nbytes):
         """Take the first `nbytes` bytes that were written into the buffer of get_buffer()."""
         cdef object given = index(nbytes)
@@ -150,6 +164,7 @@ cdef class StreamBuffer:
         if self.begin == self.end:
             self.drop()
 
+    @cython.critical_section
     def take(self, n):
         """Return the next `n` bytes, or None: where they are not all here, and where `n` is no positive int."""
         cdef int overflow
@@ -161,6 +176,7 @@ cdef class StreamBuffer:
             return None
         return self.cut(size)
 
+    @cython.critical_section
     def take_through(self, separator):
         """Return what comes before the next separator, and the separator; or None, also where that is too much."""
         cdef Py_ssize_t at
@@ -177,6 +193,7 @@ cdef class StreamBuffer:
             return None
         return self.cut(at - self.begin)
 
+    @cython.critical_section
     def take_some(self, n):
         """Return the next `n` bytes, or as many as there are."""
         cdef object given = index(n)
@@ -185,6 +202,7 @@ cdef class StreamBuffer:
             size = max(0, given)
         return self.cut(size)
 
+    @cython.critical_section
     def find(self, separators):
         """Return where the separator that ends first begins and ends, from the first byte held; or None.
 
@@ -213,11 +231,13 @@ cdef class StreamBuffer:
             return None
         return start - self.begin, stop - self.begin
 
+    @cython.critical_section
     def expect(self, n):
         """Have `n` bytes come into one piece of memory, to be taken at once; 0: however they come."""
         cdef object given = index(n)
         self.expected = PY_SSIZE_T_MAX if given > PY_SSIZE_T_MAX else given
 
+    @cython.critical_section
     def receive_into(self, view):
         """Have a view of flat and writable bytes filled: at once with what is held, then with what comes."""
         cdef Py_ssize_t size
@@ -234,12 +254,14 @@ cdef class StreamBuffer:
             self.filled = size
             self.tidy()
 
+    @cython.critical_section
     def release_target(self):
         """Be done with a target: its bytes are taken."""
         self.target = None
         self.filled = self.lent = 0
         PyBuffer_Release(&self.flat)  # nothing, where there is no target
 
+    @cython.critical_section
     def give_back(self):
         """Be done with a target, and hold the bytes that went into it before all others."""
         cdef Py_ssize_t held = self.end - self.begin
@@ -356,15 +378,18 @@ cdef class StreamBuffer:
             have = PyBytes_GET_SIZE(<object>room.memory)
             if have - self.end >= extra and not front:
                 return 0
-            if not room.exports:
-                if self.begin and (front or self.begin >= held) and have - held >= extra:
-                    memmove(<uint8_t *>self.data, self.data + self.begin, held)
-                    self.move(self.data)
-                    return 0
-                if not self.begin:
-                    grow_bytes(&room.memory, size)
-                    self.data = <const uint8_t *>PyBytes_AS_STRING(<object>room.memory)
-                    return 0
+            if begin_move(&room.views):
+                try:
+                    if self.begin and (front or self.begin >= held) and have - held >= extra:
+                        memmove(<uint8_t *>self.data, self.data + self.begin, held)
+                        self.move(self.data)
+                        return 0
+                    if not self.begin:
+                        grow_bytes(&room.memory, size)
+                        self.data = <const uint8_t *>PyBytes_AS_STRING(<object>room.memory)
+                        return 0
+                finally:
+                    end_move(&room.views)
         room = Room()
         room.memory = PyBytes_FromStringAndSize(NULL, size)
         if held:
@@ -399,11 +424,14 @@ cdef class StreamBuffer:
     cdef bytes cut(self, Py_ssize_t size):
         """Take so many bytes, which are here."""
         cdef bytes taken
+        cdef Room room = self.room
         if size > self.end - self.begin:
             return self.gather(size)
-        if not self.begin and size >= LARGE and self.room is not None and not self.room.exports and (
-                self.end - size < size):
-            return self.hand_out(size)
+        if room is not None and size >= LARGE and not self.begin and self.end - size < size and begin_move(&room.views):
+            try:
+                return self.hand_out(size)
+            finally:
+                end_move(&room.views)
         if self.source is not None and size == PyBytes_GET_SIZE(self.source):
             taken = self.source
         else:

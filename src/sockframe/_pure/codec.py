@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 #: Bytes that an unfinished frame may hold beyond twice what arrived.
 SLACK = 65536
 
+ONE = (None,)  # what is taken off a list, by one of several threads, and given back: neither takes any memory
+
 
 # ---- arguments ----
 
@@ -160,7 +162,7 @@ class Decoder:
     was, with nothing of the new bytes taken. Not to be shared by threads without a lock.
     """
 
-    __slots__ = ("_at", "_begin", "_busy", "_ended", "_fault", "_framing", "_kind", "_least", "_lent", "_long",
+    __slots__ = ("_at", "_begin", "_ended", "_fault", "_framing", "_idle", "_kind", "_least", "_lent", "_long",
                  "_own_fault", "_passed_over", "_resume", "_store", "_whole")
 
     def __init__(self, framing: Framing) -> None:
@@ -177,7 +179,8 @@ class Decoder:
         self._own_fault: tuple[str, bytes] | None = None
         self._long: Long | None = None
         self._passed_over = 0
-        self._busy = self._ended = False
+        self._ended = False
+        self._idle = [*ONE, *ONE]  # without its second item in the midst of a call
 
     @property
     def framing(self) -> Framing:
@@ -192,7 +195,7 @@ class Decoder:
             self._use(kind)
             self._framing = framing
         finally:
-            self._busy = False
+            self._idle += ONE
 
     @property
     def need(self) -> int:
@@ -218,7 +221,7 @@ class Decoder:
                     status = self._run(self._store, begin, end, scan)
             return scan.need if status == NEED else 0
         finally:
-            self._busy = False
+            self._idle += ONE
 
     @property
     def buffered(self) -> int:
@@ -243,7 +246,7 @@ class Decoder:
             self._accept(len(new))
             return self._decode_bytes(new)
         finally:
-            self._busy = False
+            self._idle += ONE
 
     def decode_batch(self, data: Buffer) -> FrameBatch:
         """Feed `data` and return every frame that is now whole, as a `FrameBatch`.
@@ -258,7 +261,7 @@ class Decoder:
             batch._frames = self._decode_bytes(new)
             return batch
         finally:
-            self._busy = False
+            self._idle += ONE
 
     def feed(self, data: Buffer) -> None:
         """Take `data`, for next_frame() or iteration."""
@@ -268,7 +271,7 @@ class Decoder:
             self._accept(len(new))
             self._append(new)
         finally:
-            self._busy = False
+            self._idle += ONE
 
     def next_frame(self) -> bytes | None:
         """Return the next frame, or None until more bytes come."""
@@ -277,7 +280,7 @@ class Decoder:
             self._check()
             return self._take()
         finally:
-            self._busy = False
+            self._idle += ONE
 
     def next_batch(self) -> FrameBatch:
         """Return all frames that are whole, as a `FrameBatch`: an empty one until more bytes come."""
@@ -286,7 +289,7 @@ class Decoder:
             self._check()
             return self._take_batch(self.buffered + 1)
         finally:
-            self._busy = False
+            self._idle += ONE
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -297,7 +300,7 @@ class Decoder:
             self._check()
             frame = self._take()
         finally:
-            self._busy = False
+            self._idle += ONE
         if frame is None:
             raise StopIteration
         return frame
@@ -318,7 +321,7 @@ class Decoder:
             self._lent = bytearray(min(hint, self.buffered + SLACK) if hint > 0 else SLACK)
             return memoryview(self._lent)
         finally:
-            self._busy = False
+            self._idle += ONE
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take the first `nbytes` bytes that were written into the buffer of get_buffer()."""
@@ -332,7 +335,7 @@ class Decoder:
             self._append(memoryview(lent)[:count].tobytes())
             self._lent = None
         finally:
-            self._busy = False
+            self._idle += ONE
 
     def finish(self) -> list[bytes]:
         """Say that the stream has ended; return the last frames, as a list of bytes.
@@ -345,7 +348,7 @@ class Decoder:
             self._check()
             return self._close()
         finally:
-            self._busy = False
+            self._idle += ONE
 
     def take_buffered(self) -> bytes:
         """Return all bytes held and forget them: what follows belongs to someone else."""
@@ -355,7 +358,7 @@ class Decoder:
                 self._check()
             return self._take_rest()
         finally:
-            self._busy = False
+            self._idle += ONE
 
     def _midway(self) -> bool:
         """Say whether an overlong frame is being passed over, of which nothing need be held."""
@@ -371,9 +374,10 @@ class Decoder:
 
     def _enter(self) -> None:
         """Refuse a call from inside another one."""
-        if self._busy:
-            raise errors.reentry_error("Decoder")
-        self._busy = True
+        try:
+            del self._idle[1]
+        except IndexError:
+            raise errors.reentry_error("Decoder") from None
 
     def _check(self) -> None:
         """Raise the fault that was found, if any."""

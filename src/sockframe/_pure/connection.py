@@ -28,15 +28,19 @@ BATCH = 1024     # frames for one send
 LOOK = 64        # answers between two looks at the clock, at most
 MANY = 1 << 20   # bytes of frames that recv_many() returns, about
 
-_forks = 0                   # between this process and the first
-_forking = threading.Lock()  # held while a connection is looked after that comes from before one
+# A connection is open; or one thread is closing it; or it is closed, and the last use of its socket closes that; or
+# it has left its socket.
+OPEN, CLOSING, SHUT, LEFT = range(4)
+
+_forks = 0                    # between this process and the first
+_sharing = threading.RLock()  # held while one thread sees and changes what others may, of a connection
 
 
 def count_fork() -> None:
     """This process is a fork."""
-    global _forks, _forking
+    global _forks, _sharing
     _forks += 1
-    _forking = threading.Lock()
+    _sharing = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -82,7 +86,7 @@ class Connection:
 
     def __new__(cls, *args: Any, **keywords: Any) -> Self:
         self = super().__new__(cls)
-        self._shut = True   # until it is made
+        self._shut = LEFT   # until it is made
         self._tail = b""    # what a frame sent in part leaves to be sent,
         self._tail_at = 0   # from here on
         self._forks = _forks
@@ -101,6 +105,7 @@ class Connection:
         before = hold(received, "data")
         if before:  # or the decoder would hold something
             decoder.feed(before)
+        del decoder._idle  # it is the turn to read that it is for one at a time
         if hasattr(self, "_kind"):
             raise errors.reentry_error(type(self).__name__)
         self.sock = sock
@@ -110,11 +115,13 @@ class Connection:
         self._rest: list[bytes] | None = None  # frames that the end of the stream made
         self._inbox: list[Any] | None = None   # bytes received that are not yet held, see _absorb
         self._last = False
-        self._shut = False
+        self._shut = OPEN
 
     @property
     def framing(self) -> Framing:
         """The framing. Setting it reads all bytes not yet delivered as frames by the new one."""
+        if not hasattr(self, "_kind"):
+            raise errors.closed_error()
         return self._kind.framing
 
     @framing.setter
@@ -127,7 +134,7 @@ class Connection:
         """Whether close() or detach() was called."""
         if self._forks != _forks:
             self._after_fork()
-        return self._shut
+        return self._shut > OPEN
 
     @property
     def unsent(self) -> int:
@@ -310,18 +317,26 @@ class Connection:
         """Close the connection; calls that wait in other threads end with `OSError` (EBADF)."""
         if self.closed:
             return
-        self._shut = True
+        mine = False
         try:
-            if self._watcher is not None:
-                self._watcher.forget(self)
-            if self._receiving or self._sending:
-                transport.wake(self.sock)
-            else:
-                transport.close(self.sock)
+            with _sharing:
+                if not self._shut:
+                    mine, self._shut = True, CLOSING
+            if not mine:
+                return
+            try:
+                if self._watcher is not None:
+                    self._watcher.forget(self)
+                if self._receiving or self._sending:
+                    transport.wake(self.sock)
+            finally:
+                self._shut = SHUT
+            self._close_socket()
         except OSError:
             raise
         except BaseException:
-            self._shut = False  # to be closed again
+            if mine:
+                self._shut = OPEN  # to be closed again
             raise
 
     def detach(self) -> tuple[Any, bytes]:
@@ -339,7 +354,7 @@ class Connection:
                 if self._watcher is not None:
                     self._watcher.forget(self)
                 decoder._forget()
-                self._shut = True
+                self._shut = LEFT
                 return given
             finally:
                 writing.release()
@@ -394,7 +409,8 @@ class Connection:
 
     def _watch(self, watcher: Any) -> Any:
         """Tell `watcher` of tails and of closing, from now on; return who was told before."""
-        before, self._watcher = self._watcher, watcher
+        with _sharing:
+            before, self._watcher = self._watcher, watcher
         return before
 
     # ---- turns and deadlines ----
@@ -408,7 +424,7 @@ class Connection:
 
     def _after_fork(self) -> None:
         """Forget the calls of the threads that stayed behind."""
-        with _forking:
+        with _sharing:
             if self._forks == _forks:
                 return
             self._reading, self._writing = (
@@ -444,9 +460,17 @@ class Connection:
     def _end_use(self) -> None:
         """A system call is over; the last one to leave closes a closed connection's socket."""
         if self._shut:
-            if not self._receiving and not self._sending:
-                transport.close(self.sock)
+            self._close_socket()
             raise errors.closed_error()
+
+    def _close_socket(self) -> None:
+        """Close the socket of a closed connection, where nobody is at work with it and nobody else does."""
+        with _sharing:
+            mine = self._shut == SHUT and not self._receiving and not self._sending
+            if mine:
+                self._shut = LEFT
+        if mine:
+            transport.close(self.sock)
 
     # ---- receiving ----
 

@@ -10,10 +10,10 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import errors, transport
-from .codec import hold_writable
+from .codec import ONE, hold_writable
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
+    from typing_extensions import Buffer, Self
 
 SMALL = 16384          # a payload up to this size is joined to its header
 PIECE = 65536          # bytes asked of a read, at first
@@ -56,6 +56,8 @@ class MessageConnection:
     _receiving = _sending = 0       # the number of the process that is at it, or 0
 
     if TYPE_CHECKING:
+        _reading: list[None]
+        _writing: list[None]
         _handle: Any
         _readable: Any
         _writable: Any
@@ -65,6 +67,11 @@ class MessageConnection:
         def _check_readable(self) -> None: ...
         def _check_writable(self) -> None: ...
         def _bad_message_length(self) -> NoReturn: ...
+
+    def __new__(cls, *args: Any, **keywords: Any) -> Self:
+        self = super().__new__(cls)
+        self._reading, self._writing = [*ONE, *ONE], [*ONE, *ONE]  # without its second item in the midst of a call
+        return self
 
     def send_bytes(self, buf: Buffer, offset: int = 0, size: int | None = None) -> None:
         """Send `size` bytes of a bytes-like object from `offset` on, or all that follow, as a message.
@@ -97,8 +104,12 @@ class MessageConnection:
         Raises `EOFError` at the end of the stream, and `OSError` where that is in the midst of a message, for a length
         above `maxlength`, and for one that none can have. Of a message that an exception interrupts, nothing is lost.
         """
-        if self._receiving or self._handle is None or not self._readable:
-            self._begin_receive()
+        if self._handle is None or not self._readable:
+            self._refuse_reading()
+        try:
+            del self._reading[1]
+        except IndexError:
+            self._inherit_receive()
         self._receiving = _forks
         try:
             if maxlength is not None and maxlength < 0:
@@ -123,6 +134,7 @@ class MessageConnection:
             raise told(error) from None
         finally:
             self._receiving = 0
+            self._reading += ONE
         return self._bad_message_length()
 
     def recv_bytes_into(self, buf: Buffer, offset: int = 0) -> int:
@@ -135,7 +147,12 @@ class MessageConnection:
             self._refuse_reading()
         with hold_writable(buf, "buf") as target:
             start = transport.message_range(index(offset), None, len(target))[0]
-            self._begin_receive()
+            if self._handle is None or not self._readable:
+                self._refuse_reading()
+            try:
+                del self._reading[1]
+            except IndexError:
+                self._inherit_receive()
             self._receiving = _forks
             try:
                 size = self._length()
@@ -148,6 +165,7 @@ class MessageConnection:
                 raise told(error) from None
             finally:
                 self._receiving = 0
+                self._reading += ONE
         if size < 0:
             self._bad_message_length()
         return size
@@ -166,14 +184,11 @@ class MessageConnection:
         self._check_closed()
         self._check_readable()
 
-    def _begin_receive(self) -> None:
-        """Refuse a call from inside another one."""
-        if self._handle is None or not self._readable:
-            self._refuse_reading()
-        if self._receiving:
-            if self._receiving == _forks:
-                raise errors.reentry_error(type(self).__name__)
-            self._forget()  # the message is that of a thread which stayed behind at a fork
+    def _inherit_receive(self) -> None:
+        """Refuse a call from inside another one, unless that is of a thread which stayed behind at a fork."""
+        if self._receiving in (0, _forks):
+            raise errors.reentry_error(type(self).__name__) from None
+        self._forget()
 
     def _forget(self) -> None:
         """No message is on its way."""
@@ -251,9 +266,11 @@ class MessageConnection:
         """Send a message, behind what one before it left."""
         if self._handle is None or not self._writable:
             self._refuse_writing()
-        if self._sending:
-            if self._sending == _forks:
-                raise errors.reentry_error(type(self).__name__)
+        try:
+            del self._writing[1]
+        except IndexError:
+            if self._sending in (0, _forks):
+                raise errors.reentry_error(type(self).__name__) from None
             self._tail = b""  # it is that of a thread which stayed behind at a fork
             self._sent = self._wrote = 0
         self._sending = _forks
@@ -279,6 +296,7 @@ class MessageConnection:
             raise told(error) from None
         finally:
             self._sending = 0
+            self._writing += ONE
 
     def _transmit(self, pieces: tuple[bytes | memoryview, ...]) -> None:
         """Send these pieces; what an exception leaves of them, once a byte is sent, is the tail."""

@@ -107,6 +107,26 @@ cdef extern from *:
 
 cdef extern from *:
     """
+    /* What threads share of an object is seen and changed in a section of its own, where they run at once; where they have
+     * the GIL they are alone already. No section is long, waits, or has an exception leave it. */
+    #ifdef Py_GIL_DISABLED
+    typedef PyCriticalSection section;
+    #define begin_section(section, owner) PyCriticalSection_Begin(section, (PyObject *)(owner))
+    #define end_section(section) PyCriticalSection_End(section)
+    #else
+    typedef char section;
+    #define begin_section(section, owner) ((void)(section))
+    #define end_section(section) ((void)(section))
+    #endif
+    """
+    ctypedef struct section:
+        pass
+
+    void begin_section(section *, object owner)
+    void end_section(section *)
+
+cdef extern from *:
+    """
     /* Memory that views may hold on to: how many do, or -1 while it is moved. They may come and go in any thread, also in
      * the midst of a call that holds a lock; so there is none to wait for here. */
     #ifdef Py_GIL_DISABLED

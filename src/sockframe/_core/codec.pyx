@@ -604,7 +604,6 @@ cdef class Decoder:
         finally:
             self.busy = False
 
-    @cython.critical_section
     def next_frame(self):
         """Return the next frame, or None until more bytes come."""
         return self.next_now()
@@ -622,7 +621,6 @@ cdef class Decoder:
     def __iter__(self):
         return self
 
-    @cython.critical_section
     def __next__(self):
         cdef bytes frame = self.next_now()
         if frame is None:
@@ -693,6 +691,7 @@ cdef class Decoder:
         finally:
             self.busy = False
 
+    @cython.critical_section
     def _midway(self):
         """Say whether an overlong frame is being passed over, of which nothing need be held."""
         return self.long is not None
@@ -700,6 +699,7 @@ cdef class Decoder:
     def __reduce__(self):
         raise errors.no_copy_error(self)
 
+    @cython.critical_section
     cdef bytes next_now(self):
         """next_frame(), for other rooms."""
         cdef bytes frame

@@ -5,7 +5,7 @@ from cpython.pythread cimport PyThread_type_lock
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from .batch cimport FrameBatch
-from .codec cimport Decoder, Plan, sf_scan, sf_wrapped
+from .codec cimport Decoder, Plan, begin_section, end_section, section, sf_scan, sf_wrapped
 
 
 cdef extern from "io.h" nogil:
@@ -25,27 +25,6 @@ cdef extern from "io.h" nogil:
     int64_t sf_receive(int fd, void *data, size_t size, int64_t deadline)
     int sf_send_all(int fd, sf_outgoing *outgoing, int64_t deadline)
     void sf_advance(sf_outgoing *outgoing, size_t size)
-
-
-cdef extern from *:
-    """
-    /* What threads share of a connection is seen and changed in a section of its own, where they run at once; where they
-     * have the GIL they are alone already. No section is long, waits, or has an exception leave it. */
-    #ifdef Py_GIL_DISABLED
-    typedef PyCriticalSection section;
-    #define begin_section(section, owner) PyCriticalSection_Begin(section, (PyObject *)(owner))
-    #define end_section(section) PyCriticalSection_End(section)
-    #else
-    typedef char section;
-    #define begin_section(section, owner) ((void)(section))
-    #define end_section(section) ((void)(section))
-    #endif
-    """
-    ctypedef struct section:
-        pass
-
-    void begin_section(section *, object owner)
-    void end_section(section *)
 
 
 cdef struct Turn:

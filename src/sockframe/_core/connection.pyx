@@ -20,9 +20,9 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from .batch cimport FrameBatch, batch_of
-from .codec cimport (SF_FAULT, SF_FRAME, SF_LONG, SF_NEED, SMALL, Decoder, Plan, frame_size, grow_bytes, hold, join_frame,
-                     new_bytes, payload_of, place_frame, plan_of, release, sf_scan, sf_unstuff,
-                     sf_wrapped, wrap_bytes, wrap_payload)
+from .codec cimport (SF_FAULT, SF_FRAME, SF_LONG, SF_NEED, SMALL, Decoder, Plan, begin_section, end_section,
+                     frame_size, grow_bytes, hold, join_frame, new_bytes, payload_of, place_frame, plan_of, release,
+                     section, sf_scan, sf_unstuff, sf_wrapped, wrap_bytes, wrap_payload)
 
 from .. import errors, transport
 from ..transport import UNSET

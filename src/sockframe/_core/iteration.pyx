@@ -1,11 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-# cython: cdivision=True, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
+# cython: freethreading_compatible=True, cdivision=True, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
 """AsyncFrames: `async for` over frames, of which one that is here already costs no coroutine."""
 
 cimport cython
 from cpython.object cimport PyObject
 
-from .codec cimport Decoder
+from .codec cimport Decoder, begin_section, end_section, section
 
 cdef extern from "Python.h":
     ctypedef enum PySendResult:
@@ -79,51 +79,84 @@ cdef class NextFrame:
 
     def throw(self, *error):
         """Raise an exception where it waits."""
-        self.begin()
+        waiting = self.begin()
         try:
-            return self.waiting.throw(*error)
+            return waiting.throw(*error)
         except BaseException:
-            self.waiting = None
+            self.wait_for(None)
             raise
 
     def close(self):
         """Take no frame any more."""
-        self.frames = None
-        if self.waiting is not None:
-            self.waiting.close()
+        cdef section here
+        self.take_frames()
+        begin_section(&here, self)
+        waiting = self.waiting
+        end_section(&here)
+        if waiting is not None:
+            waiting.close()
 
-    cdef int begin(self) except -1:
-        """Have the coroutine that waits for the frame."""
-        cdef AsyncFrames frames = self.frames
+    cdef AsyncFrames take_frames(self):
+        """Return what to take a frame from, once."""
+        cdef section here
+        cdef AsyncFrames frames
+        begin_section(&here, self)
+        frames = self.frames
+        self.frames = None
+        end_section(&here)
+        return frames
+
+    cdef object begin(self):
+        """Return the coroutine that waits for the frame."""
+        cdef section here
+        cdef AsyncFrames frames = self.take_frames()
         if frames is not None:
-            self.frames = None
-            self.waiting = frames.wait()
-        elif self.waiting is None:
+            waiting = frames.wait()
+            self.wait_for(waiting)
+            return waiting
+        begin_section(&here, self)
+        waiting = self.waiting
+        end_section(&here)
+        if waiting is None:
             raise RuntimeError("cannot reuse already awaited __anext__()")
-        return 0
+        return waiting
+
+    cdef void wait_for(self, object waiting) noexcept:
+        """Have this coroutine wait for the frame, or none any more."""
+        cdef section here
+        begin_section(&here, self)
+        self.waiting = waiting
+        end_section(&here)
 
 
 cdef PySendResult advance(NextFrame self, object value, PyObject **result) except PYGEN_ERROR:
     """Take the frame where it is here, or go on waiting for it."""
-    cdef AsyncFrames frames = self.frames
+    cdef AsyncFrames frames = self.take_frames()  # also where there is a fault
+    cdef Decoder ready
     cdef bytes frame
+    cdef section here
     cdef PySendResult status
-    if frames is not None and frames.ready is not None:
-        self.frames = None  # also where there is a fault
-        frame = frames.ready.next_now()
-        if frame is not None:
-            Py_INCREF(frame)
-            result[0] = <PyObject *>frame
-            return PYGEN_RETURN
+    if frames is not None:
+        begin_section(&here, frames)
+        ready = frames.ready
+        end_section(&here)
+        if ready is not None:
+            frame = ready.next_now()
+            if frame is not None:
+                Py_INCREF(frame)
+                result[0] = <PyObject *>frame
+                return PYGEN_RETURN
+        begin_section(&here, self)
         self.frames = frames
-    self.begin()
+        end_section(&here)
+    waiting = self.begin()
     try:
-        status = PyIter_Send(self.waiting, value, result)
+        status = PyIter_Send(waiting, value, result)
     except BaseException:
-        self.waiting = None
+        self.wait_for(None)
         raise
     if status == PYGEN_RETURN:
-        self.waiting = None
+        self.wait_for(None)
     return status
 
 

@@ -13,8 +13,8 @@ from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
-from .codec cimport grow_bytes, hold, new_bytes
-from .connection cimport begin_section, end_section, iovec, section
+from .codec cimport begin_section, end_section, grow_bytes, hold, new_bytes, section
+from .connection cimport iovec
 
 from .. import errors, transport
 

@@ -9,9 +9,8 @@ from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.errno cimport EAGAIN, EINTR
 from libc.stdint cimport UINT64_MAX, int64_t, uint8_t
 
-from .codec cimport Decoder
-from .connection cimport (GONE, SF_AT_ONCE, Connection, begin_section, end_section, has_tail, plan_in, section,
-                          sf_receive)
+from .codec cimport Decoder, begin_section, end_section, section
+from .connection cimport GONE, SF_AT_ONCE, Connection, has_tail, plan_in, sf_receive
 
 from .. import errors, transport
 

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -192,10 +193,8 @@ def test_memory_that_was_handed_out_is_lent_no_more(wing: Any) -> None:
         buffer.buffer_updated(count)
     taken = buffer.take(100_000)
     for owner in owners:
-        try:
-            memoryview(owner).cast("B")[:1] = b"x"
-        except (BufferError, ValueError, TypeError):
-            assert wing.name == "core"
+        with nullcontext() if wing.name == "pure" else suppress(BufferError):
+            memoryview(owner).cast("B")
     assert taken == bytes(100_000)
 
 

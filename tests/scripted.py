@@ -29,7 +29,7 @@ def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     authority.issue_cert("localhost", "127.0.0.1").configure_cert(server)
     authority.configure_trust(client)
     for context in (client, server):
-        # Python before 3.10.11 and 3.11.3 has OpenSSL take every end of a stream for one that TLS told.
+        # Before 3.10.11 and 3.11.3 Python has OpenSSL take every end of a stream for one that TLS has told.
         context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     return client, server
 

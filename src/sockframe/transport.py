@@ -272,7 +272,7 @@ class Methods(Serving):
         except OSError as error:
             if not self._is_end(error):
                 raise
-            self.ragged = type(error).__name__ == "SSLEOFError"
+            self.ragged = _is_cut(error)
             return b""
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise RuntimeError(f"recv({size}) returned {type(data).__name__}, not bytes")
@@ -335,8 +335,7 @@ class Methods(Serving):
     def _is_end(self, error: OSError) -> bool:
         """Say whether a receive tells of the end: the peer's TLS has ended, or its stream has without TLS's saying
         so. In the midst of a handshake there is no such end."""
-        name = type(error).__name__
-        return name == "SSLZeroReturnError" or (name == "SSLEOFError" and self._shaken)
+        return type(error).__name__ == "SSLZeroReturnError" or (self._shaken and _is_cut(error))
 
     def _give_back(self, deadline: int) -> None:
         """End a call: the timeout is that of the others, or the socket's own."""
@@ -369,6 +368,13 @@ _WANTS = {"SSLWantReadError": EVENT_READ, "SSLWantWriteError": EVENT_WRITE}
 def _would_wait(error: OSError) -> bool:
     """Say whether a socket's own method had to wait."""
     return isinstance(error, (BlockingIOError, TimeoutError)) or type(error).__name__ in _WANTS
+
+
+def _is_cut(error: OSError) -> bool:
+    """Say whether an error tells that a stream has ended without TLS's saying so: it has a class of its own, but of
+    OpenSSL 3 only from Python 3.10.11 and 3.11.3 on."""
+    return (type(error).__name__ == "SSLEOFError"
+            or (_is_tls_error(error) and getattr(error, "reason", None) == "UNEXPECTED_EOF_WHILE_READING"))
 
 
 def _is_tls_error(error: OSError) -> bool:

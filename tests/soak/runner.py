@@ -57,7 +57,6 @@ def soak(wing: Any, mode: str, seconds: float, count: int, processes: int, seed:
          tell: Callable[[dict[str, int]], None] = lambda counts: None) -> Result:
     """Run `count` clients in a few processes against a server of the mode; now and then one of those is killed."""
     counts = Counts(processes)
-    until = time.monotonic() + seconds
     choice = random.Random(seed)
     memory: list[int] = []
     killed = 0
@@ -69,6 +68,7 @@ def soak(wing: Any, mode: str, seconds: float, count: int, processes: int, seed:
             conn.send(b"")
             conn.recv()
         before = settled(server)
+        until = time.monotonic() + seconds
         running = {clients.start(server.address, row, share, choice.randrange(1 << 30), counts, until): row
                    for row, share in enumerate(shares)}
         try:

@@ -110,6 +110,17 @@ def test_an_interpreter_is_found_among_the_pythons(tmp_path: Path, monkeypatch: 
     assert done["passed"] == len(HEART)
 
 
+@needs_git
+def test_a_line_can_run_outside_a_tree(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(runner, "root_of", lambda leg: str(tmp_path))
+    monkeypatch.setattr(runner, "ENTER", ("sh", "-c", 'echo "entered: 1 passed, 0 failed"'))
+    here = f"outside: test $ROOT = {tmp_path}"
+    done = runner.run(leg("exit 1", f"{here}; test -d csrc; echo 'test_it: 3 passed, 0 failed'", root="a tree",
+                          needs=(Need("the tree", here, "-"),)))
+    assert (done["passed"], done["on"]) == (4, "entered: 1 passed, 0 failed")
+
+
 def test_results_are_merged_in_the_order_of_the_legs(tmp_path: Path) -> None:
     first, second, *_ = LEGS
     path = tmp_path / "rows.json"

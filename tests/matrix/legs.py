@@ -15,6 +15,9 @@ HEART = tuple(f"tests/test_{name}.py" for name in (
     "fuzz_corpus", "batch", "stream_buffer", "iteration", "references",
 ))
 
+#: What a line begins with that runs on this machine and not in the leg's tree, which is `$ROOT` for it.
+OUTSIDE = "outside: "
+
 
 @dataclass(frozen=True)
 class Need:
@@ -42,7 +45,8 @@ class Leg:
 
 def program(name: str, package: str) -> Need:
     """Return the need for a program, which a Debian package of that name brings."""
-    return Need(name, f"command -v {name}", f"apt-get install {package}")
+    where = OUTSIDE if name.startswith(OUTSIDE) else ""
+    return Need(name.removeprefix(where), f"{where}command -v {name.removeprefix(where)}", f"apt-get install {package}")
 
 
 MAKE = program("make", "make")
@@ -85,6 +89,9 @@ VENV = Need("venv", '"$PYTHON" -c "import ensurepip, venv"', "the interpreter's 
 HEADERS = Need("Python.h", """"$PYTHON" -c 'import pathlib, sysconfig
 assert pathlib.Path(sysconfig.get_path("include"), "Python.h").exists()'""", "the interpreter's package python3.x-dev")
 
+GIL = Need("an interpreter with the GIL", """"$PYTHON" -c 'import sysconfig
+assert not sysconfig.get_config_var("Py_GIL_DISABLED")'""", "put another one first in SOCKFRAME_PYTHONS")
+
 #: A tree of Debian's next release, for interpreters that this one does not have.
 SID = ("debootstrap --variant=minbase --include=ca-certificates,gcc,libc6-dev,make,python3-dev,python3-venv sid "
        "$SOCKFRAME_ROOTS/sid")
@@ -122,7 +129,7 @@ def preloaded(*libraries: str, **options: str) -> str:
 def cpython(version: str, *, root: str = "", get: str = "build it, or take pyenv's") -> Leg:
     """Return the leg of a CPython: the heart, on both wings."""
     return Leg(version, f"CPython {version}", "heart", suite("$HEART"), python=f"python{version}", root=root, get=get,
-               needs=(VENV, HEADERS))
+               needs=(GIL, VENV, HEADERS))
 
 
 WITHOUT_TLS = "$(echo $HEART | sed s,tests/test_tls.py,,)"
@@ -145,12 +152,12 @@ PYTHON_LEGS = (
         suite("$HEART", flags=sanitized("address,undefined"), under=preloaded(
             "libasan.so", "libubsan.so", UBSAN_OPTIONS="print_stacktrace=1",
             ASAN_OPTIONS="detect_leaks=0:verify_asan_link_order=0:allocator_may_return_null=1")),
-        python="python3.13", get="build it, or take pyenv's", needs=(VENV, HEADERS, GCC)),
+        python="python3.13", get="build it, or take pyenv's", needs=(GIL, VENV, HEADERS, GCC)),
     Leg("valgrind", "the core under valgrind", "codec, batches",
         suite("tests/test_codec.py tests/test_batch.py tests/test_references.py -k core", flags='CFLAGS="-g" ',
               under="PYTHONMALLOC=malloc valgrind -q --error-exitcode=1 "),
         python="python3.13", get="build it, or take pyenv's",
-        needs=(VENV, HEADERS, GCC, program("valgrind", "valgrind"))),
+        needs=(GIL, VENV, HEADERS, GCC, program("valgrind", "valgrind"))),
     Leg("tsan", "the core under TSan, without the GIL", "threads",
         suite("tests/test_threads.py tests/test_reentry.py -k core", install=PLAIN, flags=sanitized("thread"),
               under='PYTHON_GIL=0 TSAN_OPTIONS=report_signal_unsafe=0 setarch -R env LD_PRELOAD="$(gcc '
@@ -158,4 +165,21 @@ PYTHON_LEGS = (
         python="python3.13t", get="build it: --disable-gil", needs=(VENV, HEADERS, GCC)),
 )
 
-LEGS = {leg.name: leg for leg in (*C_LEGS, *PYTHON_LEGS)}
+#: A tree of another machine needs no more than its packages' files: its own installation takes an emulator an hour.
+S390X = ("apt-get install qemu-user-static (the kernel must know it, by binfmt_misc); "
+         "debootstrap --arch=s390x --foreign --variant=minbase --include=python3-dev sid packages; "
+         "for each in packages/var/cache/apt/archives/*.deb; do dpkg-deb -x $each $SOCKFRAME_ROOTS/s390x; done")
+ENGINE = "tests/test_codec.py tests/test_batch.py tests/test_stream_buffer.py tests/test_receive.py tests/test_send.py"
+
+OTHER_LEGS = (
+    Leg("s390x-python", "big-endian s390x, by qemu: Python", "codec, batches, streams, connections",
+        ('outside: python3 -m venv .venv; .venv/bin/pip install -q "cython>=3.1"; '
+         ".venv/bin/pip install -q --target site --only-binary :all: --platform any --implementation py --abi none "
+         "--python-version 3.14 pytest hypothesis click rich",
+         'outside: PATH="$PWD/.venv/bin:$PATH"; sh tests/matrix/cross.sh s390x-linux-gnu "$ROOT" 3.14',
+         f"PYTHONPATH=src:site SOCKFRAME_CORE=1 $PYTHON -m pytest -q -p no:cacheprovider {ENGINE}"),
+        python="python3.14", root="s390x", get=S390X,
+        needs=(program(f"{OUTSIDE}s390x-linux-gnu-gcc", "gcc-s390x-linux-gnu libc6-dev-s390x-cross"),)),
+)
+
+LEGS = {leg.name: leg for leg in (*C_LEGS, *PYTHON_LEGS, *OTHER_LEGS)}

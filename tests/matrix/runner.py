@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from .legs import HEART, Leg
+from .legs import HEART, OUTSIDE, Leg
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,13 +27,13 @@ ROOTS = "SOCKFRAME_ROOTS"
 PIP = ("PIP_CERT", "PIP_DEFAULT_TIMEOUT", "PIP_INDEX_URL")
 
 #: Enters a tree, with what programs expect of a running system, mounted for them alone.
-ENTER = """
+ENTER = ("unshare", "--mount", "sh", "-euc", """
 mount -t proc proc "$0/proc"
 mount --rbind /dev "$0/dev"
 mount -t tmpfs tmpfs "$0/dev/shm"
 if [ -n "${PIP_CERT:-}" ]; then mount --bind "$PIP_CERT" "$0$PIP_CERT"; fi
 exec chroot "$0" "$@"
-"""
+""")
 
 
 class MissingError(Exception):
@@ -56,8 +56,10 @@ def root_of(leg: Leg) -> str:
 
 def inside(root: str, line: str, folder: str = "/") -> list[str]:
     """Return the command that runs a line of `sh` in a folder of a tree, or of this system."""
+    if root and line.startswith(OUTSIDE):
+        return inside("", line.removeprefix(OUTSIDE), f"{root}{folder}")
     shell = ["sh", "-euc", f"cd {shlex.quote(folder)}\n{line}"]
-    return ["unshare", "--mount", "sh", "-euc", ENTER, root, *shell] if root else shell
+    return [*ENTER, root, *shell] if root else shell
 
 
 def found(root: str, line: str, environment: dict[str, str]) -> str | None:
@@ -73,7 +75,7 @@ def environment_of(leg: Leg, root: str) -> dict[str, str]:
     kept.update(PATH=os.environ.get("PATH", os.defpath), HEART=" ".join(HEART), PIP_ROOT_USER_ACTION="ignore",
                 PIP_DISABLE_PIP_VERSION_CHECK="1")
     if root:
-        kept.update(PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", HOME="/root")
+        kept.update(PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", HOME="/root", ROOT=root)
         kept.pop("TMPDIR", None)
     if leg.python:
         pythons = {**kept, "PATH": f"{os.environ.get(PYTHONS, '')}{os.pathsep}{kept['PATH']}"} if not root else kept

@@ -56,21 +56,19 @@ class Wire(SphinxDirective):
 
 
 class Help(SphinxDirective):
-    """What `sockframe COMMAND --help` prints; without an argument, what `sockframe --help` does."""
+    """What `sockframe COMMAND --help` prints."""
 
-    optional_arguments = 1
+    required_arguments = 1
 
     def run(self) -> "list[nodes.Node]":
         import click
 
         from sockframe.cli import command
 
-        found: Any = command
-        context = click.Context(found, info_name="sockframe")
-        for name in self.arguments:
-            found = found.get_command(context, name)
-            context = click.Context(found, info_name=name, parent=context)
-        text = found.get_help(context)
+        name = self.arguments[0]
+        whole = click.Context(command, info_name="sockframe")
+        part: Any = command.get_command(whole, name)
+        text = part.get_help(click.Context(part, info_name=name, parent=whole))
         return [nodes.literal_block(text, text, language="none")]
 
 

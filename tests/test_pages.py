@@ -11,6 +11,7 @@ import xml.etree.ElementTree as xml
 from pathlib import Path
 from typing import Any
 
+import click
 import pages
 import pytest
 from test_hostile_map import sources
@@ -82,6 +83,13 @@ def test_every_method_of_a_connection_is_described() -> None:
     listed = re.findall(r"^   \.\. auto(?:method|property):: (\w+)$", API, re.MULTILINE)
     own = {name for name in dir(sockframe.FramedSocket) if not name.startswith("_")}
     assert sorted(listed) == sorted(own - {"sock"})
+
+
+def test_every_command_tells_its_options() -> None:
+    from sockframe.cli import command
+
+    told = re.findall(r"^```\{help\} (\w+)$", (pages.DOCS / "command.md").read_text(), re.MULTILINE)
+    assert sorted(told) == sorted(command.list_commands(click.Context(command)))
 
 
 def test_every_promise_has_its_tests() -> None:

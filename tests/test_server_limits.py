@@ -110,6 +110,7 @@ def test_replies_that_nobody_takes_are_given_up(serve: Any) -> None:
 
 @pytest.mark.parametrize("way", ["threads", "select"])
 def test_without_a_descriptor_for_a_client_the_others_are_served(wing: Any, way: str, alone: None) -> None:
+    """S16."""
     with serving(wing, echo, mode=way, spare=8) as server:
         waiting = [server.connect() for _ in range(20)]  # most of them in the backlog
         server.says("can't accept: ", "Too many open files")

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import shlex
 import signal
 import socket
@@ -288,11 +289,32 @@ def test_a_reader_that_has_gone_is_no_noise(wing: Any) -> None:
         assert process.stderr.read() == b""
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that opens and can't be read")
+def test_a_file_that_can_not_be_read_is_an_error(wing: Any) -> None:
+    """S17."""
+    result = invoke(wing, "dump", "-f", "lines", "/proc/self/mem", code=1)
+    assert (result.stdout, result.stderr) == ("", "Error: /proc/self/mem: Input/output error\n")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_an_error(wing: Any) -> None:
+@pytest.mark.parametrize("data", [b"one\n", b"one\n" * 100_000, b"one\ntw"], ids=["one", "many", "cut"])
+def test_a_full_disk_is_an_error(wing: Any, data: bytes) -> None:
+    """S17: and the only one that is told, though the stream may be cut off too."""
     with open("/dev/full", "wb") as full, running(wing, "dump", "-f", "lines", stdout=full) as process:
-        _, messages = process.communicate(b"one\n", timeout=LIMIT)
+        _, messages = process.communicate(data, timeout=LIMIT)  # of which it need not read all
     assert (process.returncode, messages) == (1, b"Error: standard output: No space left on device\n")
+
+
+def test_a_disk_that_gets_full_in_the_midst_is_an_error(wing: Any, tmp_path: Path) -> None:
+    """S17: what is on it by then is whole."""
+    with (tmp_path / "output").open("wb") as file, running(
+            wing, "dump", "-f", "lines", "--json", stdout=file,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))) as process:
+        _, messages = process.communicate(b"one\n" * 10_000, timeout=LIMIT)
+    assert (process.returncode, messages) == (1, b"Error: standard output: File too large\n")
+    found = rows("\n".join((tmp_path / "output").read_text().splitlines()[:-1]))
+    assert [row["offset"] for row in found] == [4 * number for number in range(len(found))]
+    assert len(found) > 500
 
 
 @pytest.mark.parametrize(("closed", "name"), [("<&-", "input"), ("</dev/null >&-", "output")])

@@ -279,6 +279,25 @@ def test_a_reader_that_has_gone_is_no_noise(wing: Any) -> None:
 MOST = 64 << 20  # far more than all the buffers on the way hold
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that opens and can't be read")
+def test_an_input_that_can_not_be_read_is_an_error(wing: Any) -> None:
+    """S17: of the file, not of the peer, who gets a clean end."""
+    frames: list[bytes] = []
+    with peer(collect(frames)) as address:
+        result = invoke(wing, "send", address, "/proc/self/mem", "-f", "u8", code=1)
+    assert (result.stdout, result.stderr, frames) == ("", "Error: /proc/self/mem: Input/output error\n", [])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("count", [1, 100_000])
+def test_replies_that_find_the_disk_full_are_an_error(wing: Any, count: int) -> None:
+    """S17."""
+    with peer(echo) as address, open("/dev/full", "wb") as full, \
+            start(wing, "send", address, "-f", "u8", stdout=full) as process:
+        _, messages = process.communicate(b"one\n" * count, timeout=LIMIT)
+        assert (process.returncode, messages) == (1, b"Error: standard output: No space left on device\n")
+
+
 def test_an_input_is_not_read_faster_than_the_peer_takes_it(wing: Any) -> None:
     go, ready = socket.socketpair()
 

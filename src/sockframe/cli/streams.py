@@ -59,15 +59,18 @@ class Input:
         return self._number
 
     def read(self) -> bytes:
-        """Return the next bytes, at most 64 KiB, when there are some; b"" at the end."""
+        """Return the next bytes, at most 64 KiB, when there are some; b"" at the end. An `OSError` tells the file."""
         if self._number is None:
             return bytes(self._stream.read(CHUNK))
-        while True:
-            with suppress(BlockingIOError):  # whoever gave it to us may have made it so
-                return os.read(self._number, CHUNK)
-            poller = select.poll()
-            poller.register(self._number, select.POLLIN)
-            poller.poll()
+        try:
+            while True:
+                with suppress(BlockingIOError):  # whoever gave it to us may have made it so
+                    return os.read(self._number, CHUNK)
+                poller = select.poll()
+                poller.register(self._number, select.POLLIN)
+                poller.poll()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.name) from None
 
     def chunks(self, follow: bool = False) -> Iterator[bytes]:
         """Yield all bytes; with `follow` go on as the file grows. Raises `OSError` where it shrinks."""

@@ -17,8 +17,8 @@ __all__ = ["shim"]  # a fixture
 
 ROOT = HERE.parent
 
-#: What is done while each look at the wall clock finds it a day later, or earlier: a deadline by it would have passed at
-#: once, or never come.
+#: What is done while each look at the wall clock finds it a day later, or earlier: a deadline by it would pass at once,
+#: or never come.
 SCRIPT = """
 import asyncio, ctypes, os, socket, sys, threading, time
 sys.path.insert(0, sys.argv[1])
@@ -48,7 +48,8 @@ before = shim.shim_clock()
 for kind in (socket.socket, OwnMethods):
     left, right = pair(kind)
     with left, right:
-        for receive in (right.recv, right.recv_many, right.recv_batch, lambda **how: right.recv_into(bytearray(9), **how)):
+        for receive in (right.recv, right.recv_many, right.recv_batch,
+                        lambda **how: right.recv_into(bytearray(9), **how)):
             fails(receive, timeout=0.02)               # in time, though the clock goes back
             task = Task(receive, timeout=LIMIT)        # and not before, though it goes on
             time.sleep(0.02)

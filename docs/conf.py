@@ -27,6 +27,7 @@ html_title = f"sockframe {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sphinx = html_show_sourcelink = html_copy_source = False
+smartquotes = False  # what a docstring has in quotes is a value
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"
 myst_enable_extensions = ["colon_fence"]

@@ -100,6 +100,15 @@ def test_the_time_is_kept(selector: Any, pair: Any) -> None:
             selector.select(bad)
 
 
+def test_without_a_timeout_it_waits_until_there_is_something(selector: Any, pair: Any) -> None:
+    peer, ours = pair()
+    selector.register(ours, "it")
+    later = threading.Timer(0.05, peer.send, [b"late"])
+    later.start()
+    assert [(key.data, frames) for key, frames in selector.select()] == [("it", [b"late"])]
+    later.join()
+
+
 def test_frames_held_before_registering_come_first(selector: Any, pair: Any) -> None:
     """N1."""
     peer, ours = pair()

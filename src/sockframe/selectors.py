@@ -261,7 +261,7 @@ class FrameSelector:
         if self._waiting or unseen:
             left = 0.0
         if self._epoll is not None:
-            events = self._epoll.poll(left)
+            events = self._epoll.poll(-1 if left is None else left)  # PyPy takes no None
         else:
             events = self._poller.poll(None if left is None else left * 1000)
         if unseen:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import re
 import sys
 import xml.etree.ElementTree as xml
@@ -26,7 +27,9 @@ API = "".join(path.read_text() for path in sorted((pages.DOCS / "api").glob("*.m
 WIRE = re.compile(r"^(?:```|:::)\{wire\} (.*)\n((?:b\".*\n)+)(?:```|:::)$", re.MULTILINE)
 WIRES = [match for path in pages.PAGES for match in WIRE.findall(path.read_text())]
 MODULES = ["sockframe", "sockframe.aio", "sockframe.server", "sockframe.drop_in.asyncio_streams",
-           "sockframe.drop_in.multiprocessing", "sockframe.drop_in.twisted"]
+           "sockframe.drop_in.multiprocessing"]
+if importlib.util.find_spec("twisted") is not None:
+    MODULES.append("sockframe.drop_in.twisted")
 
 
 def test_every_picture_is_seen_here() -> None:

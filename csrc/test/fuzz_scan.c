@@ -502,6 +502,7 @@ static const uint8_t *payload_of(const uint8_t *data, uint64_t start, uint64_t s
     uint8_t *payload = made.low + made.room - plain;
     scan.start = start;
     scan.stop = stop;
+    scan.plain = plain;
     scan.by = by;
     sf_unstuff(&scan, data, payload);
     return payload;

@@ -22,7 +22,7 @@ import sockframe.server
 from sockframe import Decoder, FramedSocket, FrameSelector, LengthPrefix, aio
 from sockframe.drop_in.multiprocessing import Connection
 
-from .meter import sample
+from .meter import resident, sample
 
 FRAMING = LengthPrefix(max_length=1 << 31)
 ANNOUNCED = struct.pack("!I", 1 << 30)
@@ -41,12 +41,9 @@ Receiver = Callable[[list[socket.socket]], Any]
 
 def sizes(*processes: int) -> tuple[int, int]:
     """Return the resident memory and the address space of processes, in bytes."""
-    resident = space = 0
-    for pid in processes or (os.getpid(),):
-        pages = Path(f"/proc/{pid}/statm").read_text().split()
-        space += int(pages[0])
-        resident += int(pages[1])
-    return resident * os.sysconf("SC_PAGE_SIZE"), space * os.sysconf("SC_PAGE_SIZE")
+    chosen = processes or (os.getpid(),)
+    pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[0]) for pid in chosen)
+    return sum(map(resident, chosen)), pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def blocking(make: Callable[[socket.socket], Any], call: Callable[[Any], Any]) -> Receiver:

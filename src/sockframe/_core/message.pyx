@@ -9,6 +9,7 @@ from cpython.buffer cimport PyBuffer_Release
 from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
@@ -161,7 +162,9 @@ cdef class MessageConnection:
         cdef Py_buffer view
         cdef int64_t size
         cdef Py_ssize_t start
+        cdef int around
         cdef bytes message
+        cdef object answer
         self.check_readable()
         hold(buf, &view, "buf", True)
         try:
@@ -169,12 +172,14 @@ cdef class MessageConnection:
             self.begin_receive()
             try:
                 size = self.length()
+                answer = size  # while nothing is lost where there is no memory for it
                 if size != BAD and self.body == NULL and size <= view.len - start:
                     self.receive_at(<uint8_t *>view.buf + start, size)
                 elif size != BAD:
+                    around = self.headed
                     message = self.payload(size)
                     if size > view.len - start:
-                        raise errors.too_short_error(message)
+                        self.refuse(message, around)
                     memcpy(<uint8_t *>view.buf + start, PyBytes_AS_STRING(message), size)
             finally:
                 leave(self, &self.receiving)
@@ -182,7 +187,7 @@ cdef class MessageConnection:
             PyBuffer_Release(&view)
         if size == BAD:
             self._bad_message_length()
-        return size
+        return answer
 
     def _midway(self):
         """Say whether a message is sent or received in part."""
@@ -297,6 +302,18 @@ cdef class MessageConnection:
             raise
         self.forget()
         return 0
+
+    cdef int refuse(self, bytes message, int around) except -1:
+        """Raise that a message does not fit; where there is no memory for the exception that has it, it is the next."""
+        try:
+            error = errors.too_short_error(message)
+        except MemoryError:
+            Py_INCREF(message)
+            self.body = <PyObject *>message
+            self.headed = around
+            self.filled = len(message)
+            raise
+        raise error
 
     # ---- sending ----
 

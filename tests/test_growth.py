@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from growth import meter, peers
 from growth.runner import fresh
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(sys, "getallocatedblocks") or not Path("/proc/self/smaps_rollup").exists(),
+    reason="only CPython counts blocks of memory, and only Linux tells so exactly what a process holds")
 
 #: Works that nothing else counts: servers, whose connections end in all ways, or by what their handlers raise.
 WORKS = [("connections", "server: threads"), ("connections", "server: select"), ("connections", "event loop"),

@@ -161,6 +161,25 @@ task.result()
 
 
 @KINDS
+def test_a_childs_thread_is_not_taken_for_one_that_stayed_behind(wing: Any, kind: str) -> None:
+    """K10: the first thread that a child starts has the number of the parent's last, as a rule."""
+    run(wing, kind, """
+task = Task(left.send, bytes(8 << 20), timeout=LIMIT)
+wait_for_turn_taken(left.flush)
+
+def use():
+    text = "another thread was at work with the connection when the process forked"
+    for _ in range(3):
+        Task(raises, text, left.flush).result()
+        raises(text, lambda: left.send(b"x", timeout=LIMIT))
+
+assert child(use) == 0
+right.recv(timeout=LIMIT)
+task.result()
+""")
+
+
+@KINDS
 def test_threads_of_a_child_take_turns(wing: Any, kind: str) -> None:
     """K10: among themselves, also where one of the parent's was at work the other way; and so does a child's child."""
     run(wing, kind, """

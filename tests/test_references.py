@@ -47,6 +47,8 @@ def growth(work: Callable[[], object]) -> dict[str, int]:
     meters = {"blocks": sys.getallocatedblocks}
     if counts_references:
         meters["references"] = vars(sys)["gettotalrefcount"]
+    if sys.version_info < (3, 12):  # since then it lives for ever, uncounted
+        meters["references to None"] = lambda: sys.getrefcount(None)
     at = {name: array("q", bytes(8 * (WARM + ROUNDS))) for name in meters}  # which hold no objects
     for number in range(WARM + ROUNDS):
         for _ in range(TIMES):

@@ -8,6 +8,17 @@ cdef extern from "sockframe.h":
     ctypedef struct sf_span:
         uint64_t start, stop
 
+cdef extern from *:
+    """
+    /* What a __getbuffer__ answers. Cython begins it with a reference to None in the view, which PyBuffer_FillInfo()
+     * alone would forget to give back. */
+    static inline int fill_view(Py_buffer *view, PyObject *owner, void *data, Py_ssize_t size, int readonly, int flags)
+    {
+        Py_CLEAR(view->obj);
+        return PyBuffer_FillInfo(view, owner, data, size, readonly, flags);
+    }
+    """
+    int fill_view(Py_buffer *view, object owner, void *data, Py_ssize_t size, int readonly, int flags) except -1
 
 cdef class FrameBatch:
     cdef sf_span *place              # where the payloads lie,

@@ -3,7 +3,7 @@
 """FrameBatch: many frames, without an object for each."""
 
 cimport cython
-from cpython.buffer cimport PyBUF_WRITABLE, Py_buffer, PyBuffer_FillInfo
+from cpython.buffer cimport PyBUF_WRITABLE, Py_buffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
@@ -120,7 +120,7 @@ cdef class Part:
     cdef Py_ssize_t size
 
     def __getbuffer__(self, Py_buffer *view, int flags):
-        PyBuffer_FillInfo(view, self, <void *>self.start, self.size, 1, flags)
+        fill_view(view, self, <void *>self.start, self.size, 1, flags)
 
 
 cdef object view_of(FrameBatch batch, const uint8_t *start, Py_ssize_t size):

@@ -5,8 +5,8 @@
 from operator import index
 
 cimport cython
-from cpython.buffer cimport (PyBUF_FULL_RO, PyBuffer_FillInfo, PyBuffer_IsContiguous, PyBuffer_Release,
-                             PyObject_CheckBuffer, PyObject_GetBuffer)
+from cpython.buffer cimport (PyBUF_FULL_RO, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_CheckBuffer,
+                             PyObject_GetBuffer)
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.list cimport PyList_GET_SIZE
@@ -15,7 +15,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport UINT64_MAX
 from libc.string cimport memcpy, memmove
 
-from .batch cimport FrameBatch, new_batch, sf_span
+from .batch cimport FrameBatch, fill_view, new_batch, sf_span
 
 from .. import errors
 from ..errors import CONTEXT
@@ -432,7 +432,7 @@ cdef class Block:
         begin_view(&self.views)
         try:
             offset = self.offset
-            PyBuffer_FillInfo(view, self, self.data + offset, self.size - offset, 0, flags)
+            fill_view(view, self, self.data + offset, self.size - offset, 0, flags)
         except BaseException:
             end_view(&self.views)
             raise

@@ -56,7 +56,7 @@ cdef class Connection:
     cdef int check_open(self) except -1
     cdef int64_t deadline(self, object timeout) except? -1
     cdef int after_fork(self) except -1
-    cdef int give_up(self, Turn *turn, unsigned long me) except -1
+    cdef int give_up(self, Turn *turn, unsigned long me, bint stayed) except -1
     cdef bint is_mine(self, Turn *turn, unsigned long me) except -1
     cdef int take_turn(self, object turn, int64_t deadline) except -1
     cdef int enter(self, Turn *turn, int64_t deadline) except -1

@@ -52,6 +52,7 @@ cdef enum:
 END = object()                         # of an iterator
 
 cdef int forks = 0                     # between this process and the first
+forkers = []                           # the thread that forked, each time: it alone went on
 GONE = <unsigned long>-1
 
 
@@ -59,6 +60,7 @@ def count_fork():
     """This process is a fork."""
     global forks
     forks += 1
+    forkers.append(PyThread_get_thread_ident())
 
 
 if hasattr(os, "register_at_fork"):
@@ -508,14 +510,17 @@ cdef class Connection:
     cdef int after_fork(self) except -1:
         """Forget the calls of the threads that stayed behind."""
         cdef unsigned long me = PyThread_get_thread_ident()
+        cdef bint stayed
         cdef section here
         begin_section(&here, self)
         try:
             if self.forks == forks:
                 return 0
+            # Another thread may have the number of one that stayed behind.
+            stayed = all([one == me for one in forkers[self.forks:]])
             self.forks = forks
-            self.give_up(&self.reading, me)
-            self.give_up(&self.writing, me)
+            self.give_up(&self.reading, me, stayed)
+            self.give_up(&self.writing, me, stayed)
             self.using = 0
             if self._methods is not None:
                 self._methods.after_fork()
@@ -523,9 +528,9 @@ cdef class Connection:
             end_section(&here)
         return 0
 
-    cdef int give_up(self, Turn *turn, unsigned long me) except -1:
+    cdef int give_up(self, Turn *turn, unsigned long me, bint stayed) except -1:
         """In a fork, nobody gives back the turn of a thread that stayed behind, nor a lock that it had just got."""
-        if self.is_mine(turn, me):
+        if stayed and self.is_mine(turn, me):
             return 0
         if turn.owner:
             turn.owner = GONE
@@ -566,10 +571,10 @@ cdef class Connection:
             turn.owner = me
         end_section(&here)
         if not got:
-            if owner == me if self.turns is None else self.is_mine(turn, me):
-                raise errors.reentry_error(type(self).__name__)
             if owner == GONE:
                 raise errors.forked_error()
+            if owner == me if self.turns is None else self.is_mine(turn, me):
+                raise errors.reentry_error(type(self).__name__)
             if self.turns is not None:
                 self.take_turn(self.turns[turn == &self.writing], deadline)
             else:

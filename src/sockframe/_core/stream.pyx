@@ -5,7 +5,7 @@
 from operator import index
 
 cimport cython
-from cpython.buffer cimport PyBuffer_FillInfo, PyBuffer_Release
+from cpython.buffer cimport PyBuffer_Release
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.long cimport PyLong_CheckExact
 from cpython.object cimport PyObject
@@ -13,6 +13,7 @@ from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcmp, memcpy, memmove
 
+from .batch cimport fill_view
 from .codec cimport SLACK, begin_move, begin_view, end_move, end_view, grow_bytes, hold
 
 from .. import errors
@@ -49,8 +50,8 @@ cdef class Room:
             if self.memory == NULL:
                 raise BufferError("the memory is handed out")
             offset = self.offset
-            PyBuffer_FillInfo(view, self, PyBytes_AS_STRING(<object>self.memory) + offset,
-                              PyBytes_GET_SIZE(<object>self.memory) - offset, 0, flags)
+            fill_view(view, self, PyBytes_AS_STRING(<object>self.memory) + offset,
+                      PyBytes_GET_SIZE(<object>self.memory) - offset, 0, flags)
         except BaseException:
             end_view(&self.views)
             raise

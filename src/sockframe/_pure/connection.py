@@ -33,6 +33,7 @@ MANY = 1 << 20   # bytes of frames that recv_many() returns, about
 OPEN, CLOSING, SHUT, LEFT = range(4)
 
 _forks = 0                    # between this process and the first
+_forkers: list[int] = []      # the thread that forked, each time: it alone went on
 _sharing = threading.RLock()  # held while one thread sees and changes what others may, of a connection
 
 
@@ -40,6 +41,7 @@ def count_fork() -> None:
     """This process is a fork."""
     global _forks, _sharing
     _forks += 1
+    _forkers.append(threading.get_native_id())
     _sharing = threading.RLock()
 
 
@@ -427,9 +429,10 @@ class Connection:
         with _sharing:
             if self._forks == _forks:
                 return
+            me = threading.get_native_id()
+            stayed = all(one == me for one in _forkers[self._forks:])
             self._reading, self._writing = (
-                turn if isinstance(turn, _GoneTurn) or turn._is_owned() or is_free(turn) else _GoneTurn()
-                for turn in (self._reading, self._writing))
+                turn if outlives_fork(turn, stayed) else _GoneTurn() for turn in (self._reading, self._writing))
             self._receiving = self._sending = False
             if self._methods is not None:
                 self._methods.after_fork()
@@ -846,6 +849,14 @@ class Connection:
         except BaseException:
             self.close()  # a list is taken as a whole or not at all
             raise
+
+
+def outlives_fork(turn: Any, stayed: bool) -> bool:
+    """Say whether a turn is free, or that of this thread, if it is the one that forked: another may have the number of
+    one that stayed behind, and the locks take it for that."""
+    if isinstance(turn, _GoneTurn) or turn._is_owned():
+        return stayed or isinstance(turn, _GoneTurn)
+    return is_free(turn)
 
 
 def is_free(turn: Any) -> bool:

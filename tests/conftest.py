@@ -41,12 +41,30 @@ def pytest_xdist_auto_num_workers() -> int:
     return ((len(affinity(0)) if affinity else os.cpu_count() or 1) * 3 + 1) // 2
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+#: The files whose tests pytest-run-parallel may run by several threads at once; others measure, fork, signal, start
+#: programs, have threads of their own, or take long enough as it is.
+AT_ONCE = {f"test_{name}" for name in ("batch", "buffers", "framings")}
+
+#: Why a test of those runs alone.
+ALONE = {
+    "test_in_the_core_payloads_are_not_copied": "it measures the memory of the whole process",
+    "test_a_batch_holds_no_more_than_four_times_its_bytes": "it measures the memory of the whole process",
+    "test_an_empty_batch_holds_nothing": "it measures the memory of the whole process",
+    "test_any_writable_buffer_is_a_target": "its target would be written by all at once",
+}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Refuse megabytes in the name of a test, which pytest puts into the environment at each step, and addresses, which
     are others in each process of pytest-xdist."""
     for item in items:
         assert len(item.nodeid) < 1000, f"give {item.nodeid[:100]}... an id"
         assert " at 0x" not in item.nodeid, f"give {item.nodeid} an id"
+        if hasattr(config.option, "parallel_threads"):
+            name = getattr(item, "originalname", item.name)
+            reason = ALONE.get(name) if item.path.stem in AT_ONCE else "its file is not listed in AT_ONCE"
+            if reason is not None:
+                item.add_marker(pytest.mark.thread_unsafe(reason=reason))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -4,7 +4,7 @@
 
 cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, Py_buffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.number cimport PyNumber_Index
@@ -125,7 +125,13 @@ cdef class Part:
 
 cdef object view_of(FrameBatch batch, const uint8_t *start, Py_ssize_t size):
     """Return a view of a part of a batch's memory, which any thread may make and drop."""
-    cdef Part part = Part()
+    cdef Part part
+    cdef object owner = batch.held.obj
+    cdef Py_ssize_t at
+    if PyBytes_CheckExact(owner):
+        at = start - <const uint8_t *>PyBytes_AS_STRING(owner)
+        return memoryview(owner)[at:at + size]
+    part = Part()
     part.batch = batch
     part.start = start
     part.size = size

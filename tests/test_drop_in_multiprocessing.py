@@ -70,26 +70,26 @@ def reader(ours: Any, stream: "bytes | None" = None) -> Any:
 
 # ---- CPython's own tests ----
 
-def own_tests(wing: str, names: "list[str]") -> None:
-    """Run CPython's own tests of these names."""
+def own_tests(wing: str, names: "list[str]", folder: Path) -> None:
+    """Run CPython's own tests of these names in a folder of their own: they make a directory with a fixed name."""
     if importlib.util.find_spec("test._test_multiprocessing") is None:
         lacking("CPython's own tests", "apt-get install libpython3-testsuite")
     environment = {**os.environ, "SOCKFRAME_CORE": "1" if wing == "core" else "0"}
     done = subprocess.run([sys.executable, OWN_TESTS, wing, *names], env=environment, capture_output=True, text=True,
-                          timeout=300)
+                          timeout=300, cwd=folder)
     assert done.returncode == 0, done.stderr
     ran, skipped = map(int, done.stdout.split()[-2:])
     assert ran - skipped > 10, done.stderr
 
 
 @pytest.mark.parametrize("name", WINGS)
-def test_cpythons_own_tests_of_connections_pass(name: str) -> None:
-    own_tests(name, OWN)
+def test_cpythons_own_tests_of_connections_pass(name: str, tmp_path: Path) -> None:
+    own_tests(name, OWN, tmp_path)
 
 
 @pytest.mark.parametrize("name", WINGS)
-def test_cpythons_own_tests_of_pools_queues_and_managers_pass(name: str) -> None:
-    own_tests(name, USERS)
+def test_cpythons_own_tests_of_pools_queues_and_managers_pass(name: str, tmp_path: Path) -> None:
+    own_tests(name, USERS, tmp_path)
 
 
 USE = """

@@ -264,6 +264,35 @@ if HERE:
 
         sweep(make, lambda made: made[0]._answer(SMALL, bytes, 10**9), check)
 
+    @pytest.mark.parametrize("here", [True, False], ids=["here", "awaited"])
+    def test_an_await_of_the_next_frame_that_fails(here: bool) -> None:
+        """No frame is taken before there is an exception to carry it."""
+        def make() -> Any:
+            decoder = load_wing("core").Decoder(LengthPrefix(1))
+            decoder.feed(b"\3one\3two")
+
+            async def wait() -> Any:
+                return decoder.next_frame()
+
+            frames = load_wing("core").AsyncFrames(wait)
+            if here:
+                frames.ready = decoder
+            return decoder, frames, [None]
+
+        async def take(frames: Any, got: list[Any]) -> None:
+            got[0] = await frames.__anext__()
+
+        def call(made: Any) -> None:
+            with suppress(StopIteration):
+                take(*made[1:]).send(None)
+
+        def check(made: Any, result: Any) -> None:
+            got = [] if made[2] == [None] else made[2]
+            assert got + list(made[0]) == [b"one", b"two"]
+            assert got or isinstance(result, MemoryError)
+
+        sweep(make, call, check)
+
     @pytest.mark.parametrize("how", ["register", "select", "unregister", "close", "want_write"])
     def test_a_selector_whose_call_fails(how: str) -> None:
         """Its connections keep their frames, and it can go on."""

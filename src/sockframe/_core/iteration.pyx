@@ -169,12 +169,12 @@ cdef PySendResult send_slot(PyObject *self, PyObject *value, PyObject **result) 
 cdef PyObject *iternext_slot(PyObject *self) except? NULL:
     """`tp_iternext`, by which later ones await."""
     cdef PyObject *result = NULL
-    cdef object found
+    cdef object end = StopIteration()  # made before a frame is taken: where there is no memory for it, none is lost
     if advance(<NextFrame>self, None, &result) == PYGEN_NEXT:
         return result
-    found = <object>result
-    Py_DECREF(found)
-    PyErr_SetObject(PyExc_StopIteration, found)
+    end.value = <object>result
+    Py_DECREF(<object>result)
+    PyErr_SetObject(PyExc_StopIteration, end)
     return NULL
 
 

@@ -407,3 +407,52 @@ def test_errors_of_accepting_are_survived(caplog: pytest.LogCaptureFixture) -> N
             server.listener = real
             assert (server.accept_at() > 0) == pause
             assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == logged
+
+
+class OddError(Exception):
+    """Of the user's."""
+
+
+@pytest.mark.parametrize("holding", [False, True])
+def test_what_a_signal_handler_raises_comes_out_of_a_select_server(wing: Any, holding: bool, alone: None) -> None:
+    """A server that swallowed it would wait, or ask in vain, for ever."""
+    def raises(_: int, frame: Any) -> None:
+        while frame is not None and frame.f_code.co_name != "serve_forever":
+            frame = frame.f_back
+        if frame is not None:
+            raise OddError
+
+    def client() -> Any:
+        conn = connect(server.address, FRAMING, timeout=LIMIT)
+        conn.send(b"a")
+        assert conn.recv() == b"a"
+        if holding:
+            conn.sock.sendall(b"\0\0")  # of a header: it may have been this one
+        signal.setitimer(signal.ITIMER_REAL, 0.05, 0.2)
+        return conn
+
+    was = signal.signal(signal.SIGALRM, raises)
+    with of_wing(wing)(echo, LOCAL, FRAMING, mode="select") as server:
+        task = Task(client)
+        try:
+            with pytest.raises(OddError):
+                server.serve_forever()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, was)
+        with task.result() as conn:
+            assert ends(conn)
+
+
+def test_a_selector_that_fails_again_ends_its_server(wing: Any, monkeypatch: pytest.MonkeyPatch, alone: None) -> None:
+    asked = Counter()
+
+    def fails(*_: object) -> None:
+        asked.add()
+        raise MemoryError
+
+    with of_wing(wing)(echo, LOCAL, FRAMING, mode="select") as server:
+        monkeypatch.setattr(server.FrameSelector, "select", fails)
+        with pytest.raises(MemoryError):
+            server.serve_forever()
+    assert asked.value == 2

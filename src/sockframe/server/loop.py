@@ -41,6 +41,7 @@ class SelectLoop:
         self.count = 0                   # connections: those that are registered with the selector, and
         self.busy: dict[Any, None] = {}  # with frames to answer and nothing unsent: not received from meanwhile
         self.over: dict[Any, None] = {}  # whose stream has ended, and what that makes of them is not yet seen
+        self.puzzled = False             # the last select() raised, and no connection was to blame
         limits = server.limits
         # Who has been waiting for what, and since when. All wait equally long, so the first is over first.
         self.idle: dict[Any, float] = {}
@@ -245,11 +246,22 @@ class SelectLoop:
         client.end = client.replies = None  # of which a traceback holds the client, and all that it holds
 
     def select(self, timeout: float | None) -> list[Any]:
-        """Wait for connections; one whose framing raises is closed, which hurts no other."""
+        """Wait for connections; one whose framing raises is closed, which hurts no other.
+
+        Raises what is no connection's fault: at once where none holds a byte that could be (a signal handler raised),
+        else the second time in a row.
+        """
         try:
             results: list[Any] = self.selector.select(timeout)
-        except Exception:
-            return [result for key in self.selector for result in self.probe(key)]
+        except Exception as error:
+            count, again = self.count, self.puzzled
+            holding = [key for key in self.selector if key.conn.pending()]
+            results = [result for key in holding for result in self.probe(key)]
+            self.puzzled = not results and self.count == count
+            if self.puzzled and (again or not (holding or isinstance(error, MemoryError))):
+                raise
+            return results
+        self.puzzled = False
         for key, got in results:
             if type(got) is not list:  # also where frames of it are in front
                 key.conn.end = got
@@ -260,8 +272,7 @@ class SelectLoop:
         """Return what a connection holds already, if that was not what made select() raise."""
         client = key.conn
         try:
-            if client.pending():
-                return [(key, client.recv_many(timeout=0))]
+            return [(key, client.recv_many(timeout=0))]
         except (BlockingIOError, FramingError, OSError):
             pass  # the next select() tells
         except Exception as error:

@@ -279,7 +279,8 @@ def sender(contender: str, framing: str, directory: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         _say(port=server.getsockname()[1], wing=wing)
         sock, _ = server.accept()
-    _SEND[contender](sock, framing, lines)
+    with sock:
+        _SEND[contender](sock, framing, lines)
 
 
 def receiver(contender: str, framing: str, port: int, longest: int) -> None:
@@ -292,16 +293,16 @@ def receiver(contender: str, framing: str, port: int, longest: int) -> None:
             _say(frames=len(frames))
 
     reporter = threading.Thread(target=report)
-    sock = socket.create_connection(("127.0.0.1", port))
-    reporter.start()
-    try:
-        select.select([sock], [], [])
-        start = time.perf_counter()
-        _RECEIVE[contender](sock, framing, frames, longest)
-        seconds = time.perf_counter() - start
-    finally:
-        ended.set()
-        reporter.join()
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        reporter.start()
+        try:
+            select.select([sock], [], [])
+            start = time.perf_counter()
+            _RECEIVE[contender](sock, framing, frames, longest)
+            seconds = time.perf_counter() - start
+        finally:
+            ended.set()
+            reporter.join()
     digest = hashlib.sha256(b"\n".join(frames) + b"\n").hexdigest()
     _say(seconds=seconds, frames=len(frames), sha256=digest, wing=wing)
 

@@ -156,6 +156,24 @@ cdef FrameBatch batch_of(list frames):
 
 
 @cython.final
+cdef class Views:
+    """Gives a batch's payloads in turn. (Each generator of Cython's keeps a reference to their class.)"""
+
+    cdef FrameBatch batch
+    cdef Py_ssize_t at
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef Py_ssize_t at = self.at  # once: threads may share it
+        if at >= len(self.batch):
+            raise StopIteration
+        self.at = at + 1
+        return self.batch.payload(at)
+
+
+@cython.final
 cdef class FrameBatch:
     """The payloads of many frames, without an object for each: a sequence of read-only memoryviews.
 
@@ -207,9 +225,9 @@ cdef class FrameBatch:
         return self.payload(at if at >= 0 else at + count)
 
     def __iter__(self):
-        cdef Py_ssize_t i
-        for i in range(len(self)):
-            yield self.payload(i)
+        cdef Views views = Views.__new__(Views)
+        views.batch = self
+        return views
 
     def tolist(self):
         """Return the payloads as a list of bytes."""

@@ -5,7 +5,7 @@ import gc
 import itertools
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -67,6 +67,22 @@ def test_a_batch_is_a_sequence_of_memoryviews(batch: Any) -> None:
     assert [type(one) for one in batch.tolist()] == [bytes] * 5
     assert batch.join() == b"".join(PAYLOADS)
     assert type(batch.join()) is bytes
+
+
+def test_a_batch_does_all_that_a_sequence_does(batch: Any) -> None:
+    assert isinstance(batch, Sequence)
+    assert (batch.index(b"three"), batch.index(memoryview(b"")), batch.index(b"", -4)) == (2, 1, 1)
+    assert (batch.count(b"one"), batch.count("one")) == (1, 0)
+    for start, stop in itertools.product(range(-7, 8), (None, *range(-7, 8))):
+        bounds = (start,) if stop is None else (start, stop)
+        assert outcome(batch.index, b"three", *bounds)[:2] == outcome(PAYLOADS.index, b"three", *bounds)[:2]
+    with pytest.raises(ValueError, match=r"^no payload of the batch equals the value$"):
+        batch.index(b"three", 3)
+    match batch[:2]:
+        case [first, second]:
+            assert (first, second) == (b"one", b"")
+        case _:
+            raise AssertionError("a batch is no sequence for a pattern")
 
 
 def test_a_slice_is_a_batch(wing: Any, batch: Any) -> None:

@@ -267,6 +267,11 @@ def no_batch_error() -> TypeError:
     return TypeError("a FrameBatch comes from decode_batch(), next_batch() or recv_batch()")
 
 
+def no_payload_error() -> ValueError:
+    """Make the error of a value that is none of a batch's payloads."""
+    return ValueError("no payload of the batch equals the value")
+
+
 def no_pickle_error(value: object) -> TypeError:
     """Make the error of pickling or copying a batch."""
     return TypeError(f"{type(value).__name__} can't be pickled or copied: take its tolist()")

@@ -14,6 +14,8 @@ from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
+from collections.abc import Sequence
+
 from .. import errors
 
 cdef extern from "Python.h":
@@ -174,6 +176,7 @@ cdef class Views:
 
 
 @cython.final
+@cython.collection_type("sequence")
 cdef class FrameBatch:
     """The payloads of many frames, without an object for each: a sequence of read-only memoryviews.
 
@@ -228,6 +231,26 @@ cdef class FrameBatch:
         cdef Views views = Views.__new__(Views)
         views.batch = self
         return views
+
+    def index(self, value, start=0, stop=None):
+        """Return the place of the first payload that equals `value`; `ValueError` where there is none."""
+        cdef Py_ssize_t i, first, last
+        first, last, _ = slice(start, stop).indices(len(self))
+        for i in range(first, last):
+            if self.payload(i) == value:
+                return i
+            if not i & (SIGNAL_FRAMES - 1):
+                PyErr_CheckSignals()
+        raise errors.no_payload_error()
+
+    def count(self, value):
+        """Return how many payloads equal `value`."""
+        cdef Py_ssize_t i, equal = 0
+        for i in range(len(self)):
+            equal += self.payload(i) == value
+            if not i & (SIGNAL_FRAMES - 1):
+                PyErr_CheckSignals()
+        return equal
 
     def tolist(self):
         """Return the payloads as a list of bytes."""
@@ -349,6 +372,9 @@ cdef class FrameBatch:
         if OWN_VIEWS:
             return view_of(self, self.base + self.place[i].start, self.place[i].stop - self.place[i].start)
         return self.held[self.place[i].start:self.place[i].stop]
+
+
+Sequence.register(FrameBatch)
 
 
 # ---- for Arrow ----

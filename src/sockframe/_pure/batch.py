@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from operator import index
 from typing import TYPE_CHECKING, Any, NoReturn, final, overload
@@ -82,6 +82,17 @@ class FrameBatch:
     def __iter__(self) -> Iterator[memoryview]:
         return map(memoryview, self._frames)
 
+    def index(self, value: object, start: int = 0, stop: int | None = None) -> int:
+        """Return the place of the first payload that equals `value`; `ValueError` where there is none."""
+        for i in range(*slice(start, stop).indices(len(self))):
+            if self[i] == value:
+                return i
+        raise errors.no_payload_error()
+
+    def count(self, value: object) -> int:
+        """Return how many payloads equal `value`."""
+        return sum(payload == value for payload in self)
+
     def tolist(self) -> list[bytes]:
         """Return the payloads as a list of bytes."""
         return self._frames[:]
@@ -112,3 +123,6 @@ class FrameBatch:
 
     def __init_subclass__(cls) -> NoReturn:
         raise TypeError("type 'FrameBatch' is not an acceptable base type")
+
+
+Sequence.register(FrameBatch)

@@ -25,9 +25,9 @@ from .._wing import StreamBuffer
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    Connected = Callable[["StreamReader", StreamWriter], Awaitable[None] | None]
-
 __all__ = ["StreamReader", "StreamReaderProtocol", "StreamWriter", "open_connection", "start_server"]
+
+Connected = Callable[["StreamReader", StreamWriter], "Awaitable[None] | None"]
 
 _DEFAULT_LIMIT = 65536  # asyncio's
 _PIECE = 65536  # bytes asked of a receive, where they don't go straight into a reader's memory

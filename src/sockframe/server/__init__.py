@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer, Self
 
-    Handler = Callable[[bytes], "Buffer | Iterable[Buffer] | None"]
-
 __all__ = ["Server", "serve"]
+
+Handler = Callable[[bytes], "Buffer | Iterable[Buffer] | None"]
 
 MODES: dict[str, Any] = {"threads": Threads, "processes": Forks, "select": SelectLoop}
 

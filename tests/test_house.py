@@ -31,7 +31,7 @@ needs_core = pytest.mark.skipif(WITHOUT_CORE, reason="SOCKFRAME_CORE is 0")
 
 #: Who may import whom: each module only those of earlier lines, and the rooms of a package each other.
 LAYERS = [
-    {"errors"},
+    {"errors", "polling"},
     {"framings", "transport"},
     {"protocols", "tls"},
     {"_core", "_pure"},

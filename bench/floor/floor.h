@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "io.h"
+#include "descriptors.h"
 #include "sockframe.h"
 
 #define PIECE 65536  /* bytes of a receive, of a decoder's feed and of a buffer of small frames */

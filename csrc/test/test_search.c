@@ -1,10 +1,11 @@
 /* The search by blocks: every byte of a set is found where it is, once and in order, in bytes of every size up to some
  * blocks, against a guard page behind them and again against one in front; and many frames at once are those that a
- * reading of one byte after the other finds, in streams of many lines. Built with the vectors that the machine has,
- * and with SF_PORTABLE. */
+ * reading of one byte after the other finds, in streams of many lines. And words are found in bytes. Built with the
+ * vectors that the machine has, and with SF_PORTABLE. */
 #define _GNU_SOURCE
 #include <inttypes.h>
 
+#include "../find.h"
 #include "../kind.h"
 #include "../search.h"
 #include "guard.h"
@@ -184,9 +185,54 @@ static void test_lengths(void)
         }
 }
 
+/* Words of few letters, most of which are in the bytes or nearly so, each beginning anew in itself. */
+static void test_words(unsigned letters)
+{
+    for (unsigned round = 0; round < 20000; round++) {
+        uint8_t data[MOST], word[40];
+        size_t size = (size_t)chance(MOST + 1), length = (size_t)(1 + chance(chance(2) ? 5 : sizeof word));
+        size_t period = (size_t)(1 + chance(6)), at = 0;
+        for (size_t i = 0; i < length; i++)
+            word[i] = i < period || !chance(20) ? (uint8_t)chance(letters) : word[i - period];
+        for (size_t i = 0; i < size; i++)
+            data[i] = i < period || !chance(30) ? (uint8_t)chance(letters) : chance(40) ? data[i - period] : word[0];
+        if (size >= length && chance(2))
+            memcpy(data + chance(size - length + 1), word, length);
+        while (at + length <= size && memcmp(data + at, word, length))
+            at++;
+        for (int behind = 0; behind < 2; behind++) {
+            const uint8_t *placed = place(data, size, behind);
+            check(sf_find(placed, size, word, length) == (at + length <= size ? placed + at : NULL), "a word", size,
+                  letters);
+        }
+    }
+}
+
+/* By a loop in a loop this would take an hour. */
+static void test_long_words(void)
+{
+    size_t size = (size_t)1 << 22, length = size / 2;
+    uint8_t *data = calloc(size, 1), *word = calloc(length, 1);
+    if (!data || !word)
+        exit(2);
+    for (size_t at = 0; at < length; at += length / 4) {
+        word[at] = 1;
+        check(sf_find(data, size, word, length) == NULL, "a long word", size, 1);
+        data[size - length + at] = 1;
+        check(sf_find(data, size, word, length) == data + size - length, "a long word at the end", size, 1);
+        memset(data, 0, size);
+        memset(word, 0, length);
+    }
+    free(data);
+    free(word);
+}
+
 int main(void)
 {
     memory = guard_make(MOST);
+    for (unsigned letters = 1; letters <= 3; letters++)
+        test_words(letters);
+    test_long_words();
     for (unsigned count = 1; count <= 6; count++)
         for (uint64_t rare = 0; rare <= 100; rare += rare ? rare * 2 : 3)
             test_search(count, rare);

@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors
 from ._wing import receive_ready
-from .transport import POLLIN, POLLOUT, FrameKey, is_own_error, socket_pending
+from .polling import POLLIN, POLLOUT, poll
+from .transport import FrameKey, is_own_error, socket_pending
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+_SLICE = 0.1  # seconds to wait at a time, where there is no epoll
 
 Result = tuple[FrameKey, list[bytes] | Exception]
 
@@ -41,7 +44,7 @@ class FrameSelector:
 
     def __init__(self, *, progress: bool = False) -> None:
         self._epoll: Any = system.epoll() if hasattr(system, "epoll") else None
-        self._poller: Any = self._epoll if self._epoll is not None else system.poll()
+        self._poller: Any = self._epoll if self._epoll is not None else poll()
         self._conns: list[Any] = []              # by descriptor; None where there is none
         self._data: list[Any] = []               # what the user gave with each
         self._count = 0
@@ -262,8 +265,8 @@ class FrameSelector:
             left = 0.0
         if self._epoll is not None:
             events = self._epoll.poll(-1 if left is None else left)  # PyPy takes no None
-        else:
-            events = self._poller.poll(None if left is None else left * 1000)
+        else:  # what another thread changes, a call at work does not see
+            events = self._poller.poll(1000 * (_SLICE if left is None else min(left, _SLICE)))
         if unseen:
             events = [event for event in events if event[0] not in unseen]
         try:

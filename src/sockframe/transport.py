@@ -1,11 +1,12 @@
 """What both wings ask of any socket: is it a plain one, its timeout as a deadline, to receive and send
 through its own methods, and which event to wait for.
 
-A deadline is a time of `time.monotonic_ns()`, `NEVER` or `AT_ONCE`, as in csrc/io.h.
+A deadline is a time of `time.monotonic_ns()`, `NEVER` or `AT_ONCE`, as in csrc/descriptors.h.
 """
 
 from __future__ import annotations
 
+import errno
 import math
 import select
 import socket
@@ -19,6 +20,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import errors
+from .polling import POLLIN, POLLOUT
 
 NEVER = 2**63 - 1
 AT_ONCE = 0
@@ -27,8 +29,6 @@ _LONGEST_MS = 2**31 - 1  # that poll() and settimeout() take
 
 # Where there is no poll() (Windows), every socket is served through its own methods.
 _poll: Any = getattr(select, "poll", None)
-POLLIN: int = getattr(select, "POLLIN", 1)
-POLLOUT: int = getattr(select, "POLLOUT", 4)
 
 DONTWAIT = int(getattr(socket, "MSG_DONTWAIT", 0))  # no enum, which is slow to join
 NOSIGNAL = int(getattr(socket, "MSG_NOSIGNAL", 0))
@@ -93,9 +93,9 @@ def is_tls(sock: Any) -> bool:
     return hasattr(sock, "pending")
 
 
-def serving(sock: Any) -> Any:
-    """Return what serves a socket through its own methods; None for a plain one."""
-    return None if is_plain(sock) else sock if isinstance(sock, Serving) else Methods(sock)
+def serving(sock: Any, descriptors: bool = True) -> Any:
+    """Return what serves a socket through its own methods; None for a plain one, where descriptors can be used."""
+    return None if descriptors and is_plain(sock) else sock if isinstance(sock, Serving) else Methods(sock)
 
 
 def socket_pending(sock: Any) -> int:
@@ -196,22 +196,23 @@ class Direct(Serving):
 
     def receive(self, size: int, deadline: int) -> bytes:
         """Receive at most `size` bytes; b"" is the end of the stream."""
-        self._ask(self._received, self.sock.recv, (size, DONTWAIT), POLLIN, deadline)
+        self._ask("recv", self._received, (size, DONTWAIT), POLLIN, deadline)
         data, self._received = self._received[0], []
         return data
 
     def send(self, data: memoryview, deadline: int) -> int:
         """Send some of `data` and return how many bytes the socket took."""
-        self._ask(self._sent, self.sock.send, (data, NOSIGNAL | DONTWAIT), POLLOUT, deadline)
+        self._ask("send", self._sent, (data, NOSIGNAL | DONTWAIT), POLLOUT, deadline)
         sent, self._sent = self._sent[0], []
         return sent
 
-    def _ask(self, answers: list[Any], method: Any, arguments: tuple[Any, ...], event: int, deadline: int) -> None:
-        """Wait for the answer, which is put in its place within the same call in C."""
+    def _ask(self, name: str, answers: list[Any], arguments: tuple[Any, ...], event: int, deadline: int) -> None:
+        """Wait for the answer of a method, which is put in its place within the same call in C."""
+        method = getattr(self.sock, name)
         tried = False
         while not answers:
             if tried and not wait_until(self.sock, event, deadline):
-                raise passed_error(deadline, "the socket is not ready")
+                raise passed_error(deadline, _NOT_READY[name])
             try:
                 answers.extend(starmap(method, (arguments,)))
             except (BlockingIOError, TimeoutError) as error:
@@ -287,7 +288,7 @@ class Methods(Serving):
         if isinstance(sent, bool) or not isinstance(sent, int) or not 0 <= sent <= len(data):
             raise RuntimeError(f"send() of {len(data)} bytes returned {sent!r}")
         if not sent:
-            raise not_ready_error(deadline)
+            raise not_ready_error("send", deadline)
         return sent
 
     def _call(self, name: str, argument: Any, deadline: int) -> Any:
@@ -321,7 +322,7 @@ class Methods(Serving):
                     raise
                 setattr(self, event, _WANTS.get(type(error).__name__, getattr(self, event)))
                 if isinstance(error, TimeoutError) and alone and begun == self._begun:
-                    raise passed_error(deadline, "the socket is not ready") from None
+                    raise passed_error(deadline, _NOT_READY[name]) from None
             finally:
                 try:
                     self._give_back(deadline)
@@ -330,12 +331,13 @@ class Methods(Serving):
                         close(self.sock)  # what it gave or took is not known, and without it the stream is lost
                     raise
             if (alone and begun == self._begun) or monotonic_ns() >= deadline:
-                raise not_ready_error(deadline)
+                raise not_ready_error(name, deadline)
 
     def _is_end(self, error: OSError) -> bool:
         """Say whether a receive tells of the end: the peer's TLS has ended, or its stream has without TLS's saying
-        so. In the midst of a handshake there is no such end."""
-        return type(error).__name__ == "SSLZeroReturnError" or (self._shaken and _is_cut(error))
+        so. In the midst of a handshake there is no such end. Windows says so where receiving was shut down here."""
+        return (type(error).__name__ == "SSLZeroReturnError" or error.errno == errno.ESHUTDOWN
+                or (self._shaken and _is_cut(error)))
 
     def _give_back(self, deadline: int) -> None:
         """End a call: the timeout is that of the others, or the socket's own."""
@@ -361,6 +363,9 @@ class Methods(Serving):
 #: What tells what to wait for. A name that is made for each call would fill the interpreter's cache of attributes.
 _EVENTS = {"recv": "recv_event", "send": "send_event"}
 
+#: What a method that would have to wait says of the call.
+_NOT_READY = {"recv": "no whole frame has arrived", "send": "the socket can take no more"}
+
 #: What TLS waits for, by the name of the exception that says so: there may be no ssl module.
 _WANTS = {"SSLWantReadError": EVENT_READ, "SSLWantWriteError": EVENT_WRITE}
 
@@ -382,11 +387,18 @@ def _is_tls_error(error: OSError) -> bool:
     return "ssl" in sys.modules and isinstance(error, sys.modules["ssl"].SSLError)
 
 
-def not_ready_error(deadline: int) -> OSError:
+def not_ready_error(name: str, deadline: int) -> OSError:
     """Make the error of a socket whose own method says that it would have to wait."""
     if deadline and monotonic_ns() >= deadline:
         return errors.timeout_error()
-    return errors.blocking_error("the socket is not ready")
+    return errors.blocking_error(_NOT_READY[name])
+
+
+def unix_socket() -> socket.socket:
+    """Open a Unix socket; where there are none, as on Windows, raise what the system says of what it does not know."""
+    if not hasattr(socket, "AF_UNIX"):
+        raise errors.os_error(errno.EAFNOSUPPORT)
+    return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
 
 def refuse_unfit(sock: Any) -> None:

@@ -8,7 +8,8 @@ from .batch cimport FrameBatch
 from .codec cimport Decoder, Plan, begin_section, end_section, section, sf_scan, sf_wrapped
 
 
-cdef extern from "io.h" nogil:
+cdef extern from "descriptors.h" nogil:
+    const bint SF_DESCRIPTORS
     const int64_t SF_NEVER
     const int64_t SF_AT_ONCE
 
@@ -25,6 +26,10 @@ cdef extern from "io.h" nogil:
     int64_t sf_receive(int fd, void *data, size_t size, int64_t deadline)
     int sf_send_all(int fd, sf_outgoing *outgoing, int64_t deadline)
     void sf_advance(sf_outgoing *outgoing, size_t size)
+
+    int64_t sf_read(int fd, void *data, size_t size)
+    int64_t sf_write(int fd, const iovec *pieces, int count)
+    int sf_await_writable(int fd)
 
 
 cdef struct Turn:

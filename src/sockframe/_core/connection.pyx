@@ -7,6 +7,7 @@ import threading
 from operator import index
 from selectors import EVENT_READ, EVENT_WRITE
 from socket import SHUT_RD
+from time import monotonic_ns
 
 from cpython.buffer cimport PyBuffer_Release
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
@@ -67,6 +68,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=count_fork)
 
 
+cdef inline int64_t clock() except? -1:
+    """Return the time, by the clock of deadlines."""
+    if SF_DESCRIPTORS:
+        return sf_now()
+    return monotonic_ns()
+
+
 cdef object sock_of(Connection conn):
     """Return the socket, which start_tls() may replace."""
     cdef section here
@@ -118,7 +126,7 @@ cdef class Connection:
     def __init__(self, sock, framing, *, received=b""):
         cdef Plan plan = plan_of(framing)
         transport.refuse_unfit(sock)
-        methods = transport.serving(sock)
+        methods = transport.serving(sock, SF_DESCRIPTORS)
         cdef Decoder decoder = Decoder(framing)
         decoder.feed(received)
         # Asked for anew each time: gevent puts locks for greenlets there.
@@ -612,7 +620,7 @@ cdef class Connection:
         if turn.lock == NULL:
             raise MemoryError
         while True:
-            left = -1 if deadline == SF_NEVER else (deadline - sf_now()) // 1000 + 1 if deadline else 0
+            left = -1 if deadline == SF_NEVER else (deadline - clock()) // 1000 + 1 if deadline else 0
             if deadline != SF_NEVER and left <= 0:
                 raise transport.passed_error(deadline, "another thread is at work")
             with nogil:
@@ -1213,7 +1221,7 @@ cdef class Connection:
         cdef Py_buffer view
         cdef Py_ssize_t at = 0, look = 1, few = 1, gathered = 0, count, size
         cdef bint last = self.last, calling = False, pushing = False
-        cdef int64_t begun = sf_now(), now, end = begun + turn
+        cdef int64_t begun = clock(), now, end = begun + turn
         cdef object reply = None, failed = None
         cdef Plan plan
         cdef PyObject *one
@@ -1225,7 +1233,7 @@ cdef class Connection:
             while at < len(given) and self.tail is None:
                 if at == look:
                     # The clock is not asked for each payload: for the more of them at once, the faster the handler is.
-                    now = sf_now()
+                    now = clock()
                     if now >= end:
                         break
                     few = min(2 * few, LOOK) if now - begun < turn // 8 else 1

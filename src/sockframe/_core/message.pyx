@@ -10,12 +10,12 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
-from libc.errno cimport EAGAIN, EINTR, errno
+from libc.errno cimport EAGAIN, EINTR
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from .codec cimport begin_section, end_section, grow_bytes, hold, new_bytes, section
-from .connection cimport iovec
+from .connection cimport iovec, sf_await_writable, sf_read, sf_write
 
 from .. import errors, transport
 
@@ -24,20 +24,6 @@ cdef extern from "Python.h":
     char *PyBytes_AsString(PyObject *value)
     Py_ssize_t PyBytes_Size(PyObject *value)
     void Py_CLEAR(PyObject *value)
-
-cdef extern from "<unistd.h>" nogil:
-    Py_ssize_t read(int fd, void *target, size_t size)
-
-cdef extern from "<sys/uio.h>" nogil:
-    Py_ssize_t writev(int fd, iovec *pieces, int count)
-
-cdef extern from "<poll.h>" nogil:
-    struct pollfd:
-        int fd
-        short events
-
-    int poll(pollfd *files, unsigned long count, int timeout)
-    short POLLOUT
 
 cdef enum:
     FIRST = 65536     # bytes set aside for a payload, before any have come
@@ -225,19 +211,18 @@ cdef class MessageConnection:
 
     cdef Py_ssize_t take(self, void *target, Py_ssize_t size) except -1:
         """Read what is here of a message, at most `size` bytes; return how many."""
-        cdef Py_ssize_t got
-        cdef int fd, number
+        cdef int64_t got
+        cdef int fd
         while True:
             fd = descriptor_of(self)
             with nogil:
-                got = read(fd, target, size)
-                number = errno
+                got = sf_read(fd, target, size)
             if got > 0:
                 return got
             if got == 0:
                 raise errors.message_end_error(self.headed > 0)
-            if number != EINTR:
-                raise errors.os_error(number)
+            if got != -EINTR:
+                raise errors.os_error(-got)
             PyErr_CheckSignals()
 
     cdef int64_t length(self) except? -2:
@@ -363,22 +348,19 @@ cdef class MessageConnection:
 
     cdef int transmit(self, iovec *pieces, int count, Py_ssize_t *sent) except -1:
         """Send these pieces, and add to `sent` what is sent of them."""
-        cdef Py_ssize_t begun = sent[0], wrote
-        cdef int fd, number
-        cdef pollfd file
+        cdef Py_ssize_t begun = sent[0]
+        cdef int64_t wrote
+        cdef int fd
         while count:
             fd = descriptor_of(self)
             with nogil:
-                wrote = writev(fd, pieces, count)
-                number = errno
+                wrote = sf_write(fd, pieces, count)
             if wrote < 0:
-                if number == EAGAIN and sent[0] > begun:
-                    file.fd = fd
-                    file.events = POLLOUT
+                if wrote == -EAGAIN and sent[0] > begun:
                     with nogil:
-                        poll(&file, 1, -1)
-                elif number != EINTR:
-                    raise errors.os_error(number)
+                        sf_await_writable(fd)
+                elif wrote != -EINTR:
+                    raise errors.os_error(-wrote)
                 PyErr_CheckSignals()
                 continue
             sent[0] += wrote

@@ -26,8 +26,8 @@ cdef extern from "Python.h":
     void Py_DECREF(PyObject *value)
     void Py_XDECREF(PyObject *value)
 
-cdef extern from "string.h":
-    void *memmem(const void *data, size_t size, const void *wanted, size_t length)
+cdef extern from "find.h":
+    const uint8_t *sf_find(const uint8_t *data, size_t size, const uint8_t *word, size_t length)
 
 cdef enum:
     LARGE = 32768  # bytes that are rather handed out with the memory they are in than copied
@@ -509,5 +509,5 @@ cdef const uint8_t *search(const uint8_t *data, Py_ssize_t size, bytes separator
         at += 1
         missed += MISSES
         if missed > at - data + MANY:
-            return <const uint8_t *>memmem(at, data + size - at, wanted, length)
+            return sf_find(at, data + size - at, <const uint8_t *>wanted, length)
     return NULL

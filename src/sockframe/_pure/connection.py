@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import errors, transport
 from ..framings import Framing
-from ..transport import DONTWAIT, NEVER, NOSIGNAL, POLLIN, POLLOUT, UNSET
+from ..polling import POLLIN, POLLOUT
+from ..transport import DONTWAIT, NEVER, NOSIGNAL, UNSET
 from .batch import FrameBatch, new_batch
 from .codec import Decoder, compiled, hold, hold_writable, join_frame, wrap_payload
 from .kinds import FAULT, FRAME, LONG, NEED, Kind, Scan, Wrapped

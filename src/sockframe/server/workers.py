@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import transport
 from ..errors import FramingError
-from ..transport import POLLIN, POLLOUT
+from ..polling import POLLIN, POLLOUT, poll
 from .replies import LOG, Replies, part, tell
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Workers(socketserver.BaseServer):
     def run(self) -> None:
         """Accept clients until the server is to stop, then wait for their workers."""
         server = self.server
-        poller = select.poll()
+        poller = poll()
         poller.register(server.bell, POLLIN)
         poller.register(server.alarm, POLLIN)
         accepting = False
@@ -139,7 +139,7 @@ def shake_hands(sock: Any, bell: socket.socket, limit: float) -> None:
                 return
             except ssl.SSLWantWriteError:
                 events = POLLOUT
-        ready = select.poll()
+        ready = poll()
         ready.register(sock, events)
         ready.register(bell, POLLIN)
         found = ready.poll(max(0, ceil((end - monotonic()) * 1000)))
@@ -156,7 +156,7 @@ class Conversation:
         self.conn = conn
         self.limits = server.limits
         self.replies = Replies(server.handler)
-        self.ready = select.poll()
+        self.ready = poll()
         self.ready.register(conn, POLLIN)
         self.bell = bell.fileno()
         self.ready.register(bell, POLLIN)
@@ -250,8 +250,8 @@ class Threads(socketserver.ThreadingMixIn, Workers):
                 LOG.error("%d handlers have not returned", len(self.open))
 
 
-class Forks(getattr(socketserver, "ForkingMixIn", object), Workers):  # type: ignore[misc]
-    """A process for each connection."""
+class Forks(getattr(socketserver, "ForkingMixIn", socketserver.ThreadingMixIn), Workers):  # type: ignore[misc]
+    """A process for each connection; without os.fork nobody makes one."""
 
     max_children = sys.maxsize  # those of the server are counted before
     block_on_close = True

@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../io.h"
+#include "../descriptors.h"
 
 #define MS INT64_C(1000000)
 #define LATE (2000 * MS) /* a loaded machine may be so late, and no later */
@@ -472,7 +472,7 @@ static void test_large_descriptor(void)
         must(!setrlimit(RLIMIT_NOFILE, &limit), "setrlimit");
     }
     if (limit.rlim_cur < 2000) {
-        printf("test_io: not run: descriptors above 1024, this machine allows %llu\n",
+        printf("test_descriptors: not run: descriptors above 1024, this machine allows %llu\n",
                (unsigned long long)limit.rlim_cur);
         return;
     }
@@ -527,6 +527,6 @@ int main(void)
     test_send_interrupted_and_retried();
     test_send_to_a_closed_peer();
     test_large_descriptor();
-    printf("test_io: %lu passed, %lu failed\n", passed, failed);
+    printf("test_descriptors: %lu passed, %lu failed\n", passed, failed);
     return failed || !passed;
 }

@@ -1,12 +1,67 @@
 /* The system calls: each loop waits with poll() and goes on where it stopped. */
 #define _GNU_SOURCE
-#include "io.h"
+#include "descriptors.h"
 
 #include <errno.h>
+
+void sf_advance(sf_outgoing *outgoing, size_t size)
+{
+    outgoing->sent += size;
+    while (outgoing->next < outgoing->count) {
+        struct iovec *piece = &outgoing->pieces[outgoing->next];
+        if (size < piece->iov_len) {
+            piece->iov_base = (char *)piece->iov_base + size;
+            piece->iov_len -= size;
+            return;
+        }
+        size -= piece->iov_len;
+        outgoing->next++;
+    }
+}
+
+#ifdef _WIN32
+
+/* Nobody has a descriptor to call these with, nor a deadline by sf_now(). */
+
+int64_t sf_now(void) { return SF_NEVER; }
+
+int64_t sf_receive(int fd, void *data, size_t size, int64_t deadline)
+{
+    (void)fd, (void)data, (void)size, (void)deadline;
+    return -ENOSYS;
+}
+
+int sf_send_all(int fd, sf_outgoing *outgoing, int64_t deadline)
+{
+    (void)fd, (void)outgoing, (void)deadline;
+    return -ENOSYS;
+}
+
+int64_t sf_read(int fd, void *data, size_t size)
+{
+    (void)fd, (void)data, (void)size;
+    return -ENOSYS;
+}
+
+int64_t sf_write(int fd, const struct iovec *pieces, int count)
+{
+    (void)fd, (void)pieces, (void)count;
+    return -ENOSYS;
+}
+
+int sf_await_writable(int fd)
+{
+    (void)fd;
+    return -ENOSYS;
+}
+
+#else
+
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0 /* there, SO_NOSIGPIPE is for the socket's owner to set */
@@ -16,10 +71,16 @@
 #define BYTES_A_CALL ((size_t)1 << 30) /* Linux takes 0x7ffff000 at most */
 #define WAIT_A_CALL (INT64_C(86400) * 1000000000) /* a time_t or an int may have 32 bits */
 
+#ifdef __APPLE__
+#define CLOCK CLOCK_UPTIME_RAW /* it stands still while the machine sleeps, as Python's does and CLOCK_MONOTONIC doesn't */
+#else
+#define CLOCK CLOCK_MONOTONIC
+#endif
+
 int64_t sf_now(void)
 {
     struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    (void)clock_gettime(CLOCK, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
@@ -70,21 +131,6 @@ int64_t sf_receive(int fd, void *data, size_t size, int64_t deadline)
     }
 }
 
-void sf_advance(sf_outgoing *outgoing, size_t size)
-{
-    outgoing->sent += size;
-    while (outgoing->next < outgoing->count) {
-        struct iovec *piece = &outgoing->pieces[outgoing->next];
-        if (size < piece->iov_len) {
-            piece->iov_base = (char *)piece->iov_base + size;
-            piece->iov_len -= size;
-            return;
-        }
-        size -= piece->iov_len;
-        outgoing->next++;
-    }
-}
-
 static ssize_t send_some(int fd, const sf_outgoing *outgoing, int flags)
 {
     struct iovec *piece = &outgoing->pieces[outgoing->next];
@@ -120,3 +166,19 @@ int sf_send_all(int fd, sf_outgoing *outgoing, int64_t deadline)
     }
     return 0;
 }
+
+int64_t sf_read(int fd, void *data, size_t size)
+{
+    ssize_t got = read(fd, data, size);
+    return got < 0 ? -errno : got;
+}
+
+int64_t sf_write(int fd, const struct iovec *pieces, int count)
+{
+    ssize_t wrote = writev(fd, pieces, count);
+    return wrote < 0 ? -errno : wrote;
+}
+
+int sf_await_writable(int fd) { return wait_for(fd, POLLOUT, SF_NEVER); }
+
+#endif

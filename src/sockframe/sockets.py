@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import errors
 from ._wing import Connection
 from .framings import Framing
-from .transport import UNSET, deadline_after, is_tls, seconds_left
+from .transport import UNSET, deadline_after, is_tls, seconds_left, unix_socket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,7 +152,7 @@ def check_context(context: object) -> None:
 def open_socket(address: Any, timeout: float | None) -> socket.socket:
     """Connect a stream socket: to a (host, port) pair over TCP, to a path over a Unix socket."""
     if isinstance(address, (str, bytes, os.PathLike)):
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock = unix_socket()
         try:
             sock.settimeout(timeout)
             sock.connect(os.fspath(address))

@@ -9,15 +9,15 @@ all else of multiprocessing use it, put it in the original's place before they a
 
     multiprocessing.connection.Connection = Connection
 
-For POSIX: on Windows multiprocessing has pipes of another kind.
+On Windows, where multiprocessing's pipes are of another kind, the names are the original's themselves.
 """
 
 from __future__ import annotations
 
 import select
-from multiprocessing import connection
+from multiprocessing import connection, reduction
 from multiprocessing.connection import answer_challenge, deliver_challenge, wait
-from multiprocessing.reduction import DupFd, ForkingPickler
+from multiprocessing.reduction import ForkingPickler
 from pickle import PicklingError
 from typing import TYPE_CHECKING, Any
 
@@ -128,7 +128,7 @@ def _reduce(conn: Connection) -> tuple[Any, ...]:
     """Say how a connection is sent to another process: with a copy of its descriptor."""
     if conn._midway():
         raise PicklingError("the connection has sent or received a part of a message")
-    return _rebuild, (DupFd(conn.fileno()), conn.readable, conn.writable)
+    return _rebuild, (reduction.DupFd(conn.fileno()), conn.readable, conn.writable)
 
 
 def _rebuild(copy: Any, readable: bool, writable: bool) -> Connection:
@@ -136,4 +136,7 @@ def _rebuild(copy: Any, readable: bool, writable: bool) -> Connection:
     return Connection(copy.detach(), readable, writable)
 
 
-ForkingPickler.register(Connection, _reduce)
+if hasattr(reduction, "DupFd"):
+    ForkingPickler.register(Connection, _reduce)
+else:  # as on Windows: what there is to take is no descriptor
+    globals().update((name, getattr(connection, name)) for name in __all__)

@@ -23,6 +23,7 @@ from .. import errors
 from ..framings import Framing
 from ..selectors import FrameSelector
 from ..sockets import FramedSocket
+from ..transport import unix_socket
 from .loop import SelectLoop
 from .replies import LOG, Limits, describe
 from .workers import Forks, Threads
@@ -261,7 +262,7 @@ def open_listener(address: Any, backlog: int) -> socket.socket:
     if isinstance(address, (str, bytes, os.PathLike)):
         path = os.fspath(address)
         remove_stale(path)
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock = unix_socket()
         name: Any = path
     else:
         host, port = address
@@ -269,7 +270,8 @@ def open_listener(address: Any, backlog: int) -> socket.socket:
                                                    flags=socket.AI_PASSIVE)[0]
         sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if sock.family != getattr(socket, "AF_UNIX", None):
+        # On Windows it would let others listen at the same port.
+        if os.name == "posix" and sock.family != getattr(socket, "AF_UNIX", None):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(name)
         sock.listen(backlog)
@@ -287,7 +289,7 @@ def remove_stale(path: str | bytes) -> None:
     identity = identify(path)
     if identity is None:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    with unix_socket() as probe:
         probe.settimeout(1)
         try:
             probe.connect(path)

@@ -8,6 +8,7 @@ import importlib
 import os
 import signal
 import socket
+import sysconfig
 import threading
 import time
 from collections.abc import Iterator
@@ -32,6 +33,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 asyncio.constants.DEBUG_STACK_DEPTH = 1
 
 WINGS = ("pure",) if os.environ.get("SOCKFRAME_CORE") == "0" else ("core", "pure")
+
+#: Whether this Python can do without the GIL.
+FREE = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 @pytest.hookimpl(optionalhook=True)

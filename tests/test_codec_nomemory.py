@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from conftest import FREE
 from generate import Counted, Parted
 
 from sockframe.framings import (
@@ -108,6 +109,8 @@ def state(decoder: Any) -> Any:
 
 def sweep(wing: Any, make: Callable[[], Any], call: Callable[[Any], Any], look: Callable[[Any], Any]) -> int:
     """Fail each step of a call on what `make` returns; return how many times it raised."""
+    if wing.name == "core" and FREE:
+        pytest.skip("without the GIL the interpreter itself crashes where an allocation fails (3.13)")
     model = make()
     expected = result(lambda: call(model)), look(model)
     raised = fine = step = 0

@@ -13,7 +13,6 @@ import random
 import socket
 import subprocess
 import sys
-import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import FREE
 from scripted import LIMIT, Bracketed, Task, noise
 
 import sockframe
@@ -44,7 +44,6 @@ from sockframe import (
     Varint,
 )
 
-FREE = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 ROUNDS = 4 if FREE else 1
 THREADS = 4
 

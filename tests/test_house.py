@@ -23,7 +23,7 @@ CSRC = ROOT / "csrc"
 PACKAGE = ROOT / "src" / "sockframe"
 CORE = PACKAGE / "_core"
 PURE = PACKAGE / "_pure"
-ROOMS = sorted(path.stem for path in CORE.glob("*.pyx"))
+ROOMS = sorted(path.stem for path in CORE.glob("*.pyx") if path.stem != "capi")  # which Python sees nothing of
 WITHOUT_CORE = os.environ.get("SOCKFRAME_CORE") == "0"
 WITHOUT_TWISTED = importlib.util.find_spec("twisted") is None
 WITHOUT_CAPSULES = not hasattr(ctypes, "pythonapi")  # PyPy, where a batch is no array of Arrow's

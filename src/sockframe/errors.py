@@ -262,6 +262,21 @@ def no_copy_error(value: object) -> TypeError:
     return TypeError(f"{type(value).__name__} can't be pickled or copied: it belongs to one stream")
 
 
+def not_decoder_error(value: object) -> TypeError:
+    """Make the error of something that is not the core's Decoder, where an extension needs one."""
+    return TypeError(f"a Decoder of sockframe._core is needed, not {type(value).__module__}.{type(value).__name__}")
+
+
+def bad_bytes_error(size: int) -> ValueError:
+    """Make the error of bytes that an extension gives by a pointer and a size, where these can't be."""
+    return ValueError(f"there can be no {size} bytes at this address")
+
+
+def no_room_error(most: int) -> ValueError:
+    """Make the error of an extension that has room for no payload."""
+    return ValueError(f"there must be room for 1 or more payloads, not {most}")
+
+
 def no_batch_error() -> TypeError:
     """Make the error of a batch that was to be made by hand."""
     return TypeError("a FrameBatch comes from decode_batch(), next_batch() or recv_batch()")

@@ -4,6 +4,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from .batch cimport FrameBatch, sf_span
+from .capi cimport Payload
 
 
 cdef extern from "sockframe.h":
@@ -195,11 +196,15 @@ cdef class Decoder:
     cdef uint64_t resume, least, whole, at, passed_over
     cdef tuple fault
     cdef Long long
-    cdef object source
+    cdef object source, loan
     cdef tuple own_fault
     cdef bint busy, ended, made
 
     cdef bytes next_now(self)
+    cdef int feed_now(self, const uint8_t *data, Py_ssize_t size) except -1
+    cdef Py_ssize_t place_payloads(self, Payload *payloads, Py_ssize_t most) except -1
+    cdef void end_loan(self) noexcept
+    cdef Py_ssize_t place_here(self, Payload *payloads, Py_ssize_t most, sf_scan *scan, int *status) except -1
     cdef int enter(self) except -1
     cdef int check(self) except -1
     cdef int accept(self, Py_ssize_t size) except -1
@@ -226,7 +231,7 @@ cdef class Decoder:
     cdef bytes take(self)
     cdef bytes take_whole_one(self)
     cdef list take_many(self, Py_ssize_t limit, uint64_t room)
-    cdef FrameBatch take_batch(self, uint64_t room, Py_ssize_t kept)
+    cdef FrameBatch take_batch(self, uint64_t room, Py_ssize_t kept, Py_ssize_t limit=*)
     cdef object view_of(self, Py_ssize_t size)
     cdef FrameBatch batch_bytes(self, bytes data)
     cdef list decode_bytes(self, const uint8_t *data, Py_ssize_t size)

@@ -714,7 +714,92 @@ cdef class Decoder:
         finally:
             self.busy = False
 
+    @cython.critical_section
+    cdef int feed_now(self, const uint8_t *data, Py_ssize_t size) except -1:
+        """feed(), for other extensions."""
+        self.enter()
+        try:
+            self.accept(size)
+            self.append(data, size)
+        finally:
+            self.busy = False
+        return 0
+
+    @cython.critical_section
+    cdef Py_ssize_t place_payloads(self, Payload *payloads, Py_ssize_t most) except -1:
+        """Say where the next payloads lie, and have the decoder hold that memory until the next call."""
+        cdef FrameBatch batch
+        cdef sf_scan scan
+        cdef Py_ssize_t held, count, i
+        cdef int status = SF_FRAME
+        self.enter()
+        try:
+            self.end_loan()
+            self.check()
+            held = self.end - self.begin
+            if self.long is None and (not held or <uint64_t>held < self.least):
+                return 0
+            if self.plan.c.kind.frames != NULL and self.long is None and not self.lent:
+                count = self.place_here(payloads, most, &scan, &status)
+                if count or status == SF_NEED:
+                    return count
+            # What does not lie there as it is, or is not good.
+            batch = self.take_batch(UINT64_MAX, held, most)
+            for i in range(batch.found):
+                payloads[i].data = batch.base + batch.place[i].start
+                payloads[i].size = batch.place[i].stop - batch.place[i].start
+            self.loan = batch
+            return batch.found
+        finally:
+            self.busy = False
+
     # ---- what the methods are made of; the callers have entered ----
+
+    cdef void end_loan(self) noexcept:
+        """Let go of the memory that place_payloads() told of."""
+        loan = self.loan
+        self.loan = None
+        if type(loan) is Block:
+            end_view(&(<Block>loan).views)
+
+    cdef Py_ssize_t place_here(self, Payload *payloads, Py_ssize_t most, sf_scan *scan, int *status) except -1:
+        """Note where the payloads of the next whole, good frames lie, and lend the block that they are in. Where there
+        is none, `status` says why: SF_NEED, or what the other ways are for."""
+        cdef sf_span spans[SPANS]
+        cdef Block block = self.block
+        cdef Py_ssize_t count = 0, asked, found = 0, i
+        cdef uint64_t used, searched
+        cdef const uint8_t *start
+        begin_view(&block.views)
+        self.loan = block
+        if self.least or self.resume:  # a part of the frame was searched already
+            status[0] = self.look(scan)
+            if status[0] == SF_FRAME and scan.by == NULL:
+                payloads[0].data = self.start() + scan.start
+                payloads[0].size = scan.stop - scan.start
+                self.skip(scan.size)
+                count = 1
+        while status[0] == SF_FRAME and count < most and self.begin < self.end:
+            asked = min(most - count, <Py_ssize_t>SPANS)
+            start = self.start()
+            found = self.plan.c.kind.frames(&self.plan.c, start, self.end - self.begin, spans, asked, &used, &searched)
+            for i in range(found):
+                payloads[count + i].data = start + spans[i].start
+                payloads[count + i].size = spans[i].stop - spans[i].start
+            count += found
+            if found:
+                self.skip(used)
+            if found < asked:
+                self.resume = searched
+                break
+        if count:
+            return count
+        self.end_loan()
+        if status[0] == SF_FRAME:
+            status[0] = self.look(scan)
+        if status[0] == SF_NEED:
+            self.tidy()
+        return 0
 
     cdef int enter(self) except -1:
         """Refuse a call from inside another one."""
@@ -1101,9 +1186,9 @@ cdef class Decoder:
             self.tidy()
         return out
 
-    cdef FrameBatch take_batch(self, uint64_t room, Py_ssize_t kept):
-        """Take the frames that are whole, or about `room` bytes of them, off what is held, as a batch; where that
-        fails, the first `kept` bytes are still held."""
+    cdef FrameBatch take_batch(self, uint64_t room, Py_ssize_t kept, Py_ssize_t limit=PY_SSIZE_T_MAX):
+        """Take the frames that are whole, at most `limit` or about `room` bytes of them, off what is held, as a batch;
+        where that fails, the first `kept` bytes are still held."""
         cdef FrameBatch batch
         cdef sf_scan scan
         cdef Py_ssize_t used, held = self.end - self.begin
@@ -1112,7 +1197,7 @@ cdef class Decoder:
         cdef uint64_t resume = self.resume, least = self.least, whole = self.whole, passed_over = self.passed_over
         try:
             batch = new_batch(self.start())
-            status = self.harvest(self.start(), held, PY_SSIZE_T_MAX, room, batch, &used, &scan)
+            status = self.harvest(self.start(), held, limit, room, batch, &used, &scan)
             batch.settle(self.view_of(used if batch.found else 0))
             if status == SF_FAULT:
                 self.record(&scan, self.start() + used, held - used, self.at + used)

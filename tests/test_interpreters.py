@@ -63,6 +63,7 @@ def run(script: str, choice: str) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="PyPy has one interpreter")
 def test_another_interpreter_has_the_pure_wing(wing: Any) -> None:
     """K11: the core is loaded once in a process; whoever comes later is told why, and works all the same."""
     choice = "" if wing.name == "core" else "0"

@@ -1,4 +1,4 @@
-"""What of a batch only C can make, by ctypes: Arrow's array in its PyCapsules, and spans of no frame.
+"""A batch as Arrow's array in its PyCapsules, which only C can make: by ctypes.
 
 The structures are those of the Arrow C data interface, the capsules those of the Arrow PyCapsule interface:
 https://arrow.apache.org/docs/format/CDataInterface.html and there CDataInterface/PyCapsuleInterface.html.
@@ -12,11 +12,9 @@ from ctypes import (
     PYFUNCTYPE,
     Structure,
     addressof,
-    byref,
     c_char_p,
     c_int,
     c_int64,
-    c_ssize_t,
     c_void_p,
     cast,
     py_object,
@@ -144,23 +142,3 @@ def view_of(frame: bytes, stop: int) -> bytes:
 def address_of(data: bytes) -> int:
     """Return where the bytes are."""
     return cast(c_char_p(data), c_void_p).value or 0
-
-
-class _Buffer(Structure):
-    """Py_buffer, of Python.h."""
-
-    _fields_ = (("buf", c_void_p), ("obj", c_void_p), ("len", c_ssize_t), ("itemsize", c_ssize_t),
-                ("readonly", c_int), ("ndim", c_int), ("format", c_char_p), ("shape", c_void_p),
-                ("strides", c_void_p), ("suboffsets", c_void_p), ("internal", c_void_p))
-
-
-_view_of_buffer = PYFUNCTYPE(py_object, POINTER(_Buffer))(("PyMemoryView_FromBuffer", pythonapi))
-_NO_SHAPE, _NO_STRIDES = (c_ssize_t * 2)(0, 2), (c_ssize_t * 2)(16, 8)
-
-
-def no_spans() -> memoryview:
-    """Return a memoryview of int64, 0 x 2."""
-    view: memoryview = _view_of_buffer(byref(_Buffer(
-        buf=addressof(_NO_SHAPE), itemsize=8, readonly=1, ndim=2, format=b"q", shape=addressof(_NO_SHAPE),
-        strides=addressof(_NO_STRIDES))))
-    return view

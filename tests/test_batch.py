@@ -70,7 +70,7 @@ def test_a_batch_is_a_sequence_of_memoryviews(batch: Any) -> None:
 
 
 def test_a_batch_does_all_that_a_sequence_does(batch: Any) -> None:
-    assert isinstance(batch, Sequence)
+    assert not isinstance(batch, Sequence)  # polars would then take its payloads one by one, and not as Arrow's
     assert (batch.index(b"three"), batch.index(memoryview(b"")), batch.index(b"", -4)) == (2, 1, 1)
     assert (batch.count(b"one"), batch.count("one")) == (1, 0)
     for start, stop in itertools.product(range(-7, 8), (None, *range(-7, 8))):
@@ -78,11 +78,6 @@ def test_a_batch_does_all_that_a_sequence_does(batch: Any) -> None:
         assert outcome(batch.index, b"three", *bounds)[:2] == outcome(PAYLOADS.index, b"three", *bounds)[:2]
     with pytest.raises(ValueError, match=r"^no payload of the batch equals the value$"):
         batch.index(b"three", 3)
-    match batch[:2]:
-        case [first, second]:
-            assert (first, second) == (b"one", b"")
-        case _:
-            raise AssertionError("a batch is no sequence for a pattern")
 
 
 def test_a_slice_is_a_batch(wing: Any, batch: Any) -> None:

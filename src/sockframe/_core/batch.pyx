@@ -14,8 +14,6 @@ from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
-from collections.abc import Sequence
-
 from .. import errors
 
 cdef extern from "Python.h":
@@ -176,7 +174,6 @@ cdef class Views:
 
 
 @cython.final
-@cython.collection_type("sequence")
 cdef class FrameBatch:
     """The payloads of many frames, without an object for each: a sequence of read-only memoryviews.
 
@@ -374,7 +371,6 @@ cdef class FrameBatch:
         return self.held[self.place[i].start:self.place[i].stop]
 
 
-Sequence.register(FrameBatch)
 
 
 # ---- for Arrow ----

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import accumulate
 from operator import index
 from typing import TYPE_CHECKING, Any, NoReturn, final, overload
@@ -123,4 +123,3 @@ class FrameBatch:
         raise TypeError("type 'FrameBatch' is not an acceptable base type")
 
 
-Sequence.register(FrameBatch)

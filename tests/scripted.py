@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import bisect
+import ctypes
+import os
 import socket
 import ssl
+import struct
 import tempfile
 import threading
 import time
@@ -16,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from sockframe import Frame, Framing, MalformedFrameError, Need
+
+#: Wine, in whose Windows closing a socket never resets the connection.
+WINE = os.name == "nt" and hasattr(ctypes.windll.ntdll, "wine_get_version")
 
 LIMIT = 20.0  # seconds after which a call that should have returned hangs
 
@@ -146,6 +152,13 @@ class OwnMethods(socket.socket):
         return super().send(*args)
 
 
+class MethodsInC(socket.socket):
+    """A real socket that is never a plain one, and whose recv() and send() are the system calls all the same."""
+
+    def sendmsg(self, *args: Any) -> int:
+        raise AssertionError("never called")
+
+
 def over_tcp(family: int = socket.AF_INET, host: str = "127.0.0.1") -> tuple[socket.socket, socket.socket]:
     """Return two sockets connected over loopback TCP."""
     with socket.socket(family, socket.SOCK_STREAM) as listener:
@@ -155,6 +168,12 @@ def over_tcp(family: int = socket.AF_INET, host: str = "127.0.0.1") -> tuple[soc
         one.connect(listener.getsockname())
         other = listener.accept()[0]
     return one, other
+
+
+def reset(sock: socket.socket) -> None:
+    """Close a socket in such a way that the peer's connection is reset."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("hh" if os.name == "nt" else "ii", 1, 0))
+    sock.close()
 
 
 def over_unix() -> tuple[socket.socket, socket.socket]:
@@ -186,7 +205,9 @@ def has_ipv6() -> bool:
 
 #: Connected sockets of every kind that there is here.
 KINDS: dict[str, Callable[[], tuple[socket.socket, socket.socket]]] = {
-    "pair": socket.socketpair, "tcp": over_tcp, "unix": over_unix, "own": with_own_methods}
+    "pair": socket.socketpair, "tcp": over_tcp, "own": with_own_methods}
+if hasattr(socket, "AF_UNIX"):
+    KINDS["unix"] = over_unix
 if has_ipv6():
     KINDS["tcp6"] = lambda: over_tcp(socket.AF_INET6, "::1")
 

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from scripted import KINDS, LIMIT, Task, noise, watched
+from scripted import KINDS as SOCKETS
+from scripted import LIMIT, MethodsInC, Task, noise, watched
 
 from sockframe import LengthPrefix
 
@@ -20,6 +21,15 @@ pytestmark = pytest.mark.usefixtures("no_collector")
 
 class Interrupted(Exception):
     """What a signal handler raises."""
+
+
+def with_methods_in_c() -> tuple[socket.socket, socket.socket]:
+    """Return two connected sockets that are served through methods in C, as those of Windows are."""
+    one, other = (MethodsInC(fileno=sock.detach()) for sock in socket.socketpair())
+    return one, other
+
+
+KINDS = {**SOCKETS, "in C": with_methods_in_c}
 
 
 @contextmanager
@@ -201,7 +211,7 @@ class Storm:
             return self.main(then, then)
 
 
-@pytest.mark.parametrize("kind", ["pair", "own"])
+@pytest.mark.parametrize("kind", ["pair", "own", "in C"])
 @pytest.mark.parametrize("timeout", [None, LIMIT])
 @pytest.mark.parametrize("how", ["recv", "recv_into", "recv_many", "recv_batch"])
 def test_a_signal_that_raises_before_every_byte_loses_nothing(wing: Any, kind: str, timeout: Any, how: str) -> None:
@@ -228,7 +238,7 @@ def test_a_signal_that_raises_before_every_byte_loses_nothing(wing: Any, kind: s
         assert target == (b"hello" if how == "recv_into" else bytes(5))
 
 
-@pytest.mark.parametrize("kind", ["pair", "tcp"])
+@pytest.mark.parametrize("kind", ["pair", "tcp", "in C"])
 @pytest.mark.parametrize("timeout", [None, LIMIT])
 @pytest.mark.parametrize("how", ["send", "list", "iterator"])
 def test_signals_that_raise_all_along_a_send_lose_nothing(wing: Any, kind: str, timeout: Any, how: str) -> None:
@@ -239,7 +249,7 @@ def test_signals_that_raise_all_along_a_send_lose_nothing(wing: Any, kind: str, 
     for sock in (left, right):
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             # Over TCP a smaller window is opened again by a timer only, many times a second too seldom.
-            sock.setsockopt(socket.SOL_SOCKET, option, 5000 if kind == "pair" else 32768)
+            sock.setsockopt(socket.SOL_SOCKET, option, 32768 if kind == "tcp" else 5000)
     got = bytearray()
 
     def read() -> None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from scripted import LIMIT, OwnMethods, Scripted, Task, Timed, noise, with_own_methods
+from scripted import LIMIT, MethodsInC, OwnMethods, Scripted, Task, Timed, noise, with_own_methods
 
 from sockframe import EndOfStream, LengthPrefix, errors, transport
 
@@ -20,13 +20,6 @@ class Subclass(socket.socket):
     """As plain as its base."""
 
     extra = 1
-
-
-class Other(socket.socket):
-    """Only one of its methods is its own."""
-
-    def sendmsg(self, *args: Any) -> int:
-        raise AssertionError("never called")
 
 
 def test_only_sockets_whose_methods_are_the_system_calls_are_plain() -> None:
@@ -38,7 +31,7 @@ def test_only_sockets_whose_methods_are_the_system_calls_are_plain() -> None:
             assert transport.is_plain(sub)
             with OwnMethods(fileno=sub.detach()) as own:
                 assert not transport.is_plain(own)
-                with Other(fileno=own.detach()) as other:
+                with MethodsInC(fileno=own.detach()) as other:
                     assert not transport.is_plain(other)
     assert not transport.is_plain(Scripted())
 
@@ -54,7 +47,7 @@ def test_a_subclass_with_its_own_methods_has_them_called(wing: Any) -> None:
         assert right.receives >= 2
 
 
-@pytest.mark.parametrize("made", [Subclass, Other, socket.socket])
+@pytest.mark.parametrize("made", [Subclass, MethodsInC, socket.socket])
 def test_sockets_made_of_a_descriptor(wing: Any, made: Any) -> None:
     """O3."""
     sockets = [made(fileno=sock.detach()) for sock in socket.socketpair()]

@@ -66,5 +66,6 @@ def _is_bad(number: int) -> bool:
     return False
 
 
-#: Returns an object to wait with.
-poll: Any = getattr(select, "poll", Select)
+def poll() -> Any:
+    """Return an object to wait with; gevent may have patched poll(2) since this was imported."""
+    return getattr(select, "poll", Select)()

@@ -316,10 +316,12 @@ class FrameSelector:
 
     def _deliver(self, key: FrameKey) -> None:
         """Deliver the whole frames that a connection holds, in itself or in its TLS."""
+        held = key.conn.pending() if self._progress else 0
         try:
             self._waiting.append((key, key.conn.recv_many(timeout=0)))
         except BlockingIOError:
-            pass
+            if self._progress and key.conn.pending() > held:
+                self._waiting.append((key, []))
         except Exception as error:
             if not is_own_error(error):
                 raise

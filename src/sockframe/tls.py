@@ -182,6 +182,10 @@ class TLSSocket(Serving):
         self._lock, self._receiving, self._sending = threading.RLock(), threading.RLock(), threading.RLock()
         self._inner.after_fork()
 
+    def wake(self) -> None:
+        """Have calls at work come back."""
+        self._inner.wake()
+
     def end(self, how: int, deadline: int) -> None:
         """Shut down one half or both, once the peer is told."""
         if how != SHUT_RD:

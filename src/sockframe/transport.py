@@ -17,6 +17,7 @@ from contextlib import suppress
 from itertools import starmap
 from selectors import EVENT_READ, EVENT_WRITE
 from time import monotonic_ns
+from types import BuiltinMethodType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import errors
@@ -27,8 +28,10 @@ AT_ONCE = 0
 
 _LONGEST_MS = 2**31 - 1  # that poll() and settimeout() take
 
-# Where there is no poll() (Windows), every socket is served through its own methods.
+# Where there is no poll() (Windows), every socket is served through its own methods, and one that waits is not woken by
+# shutdown(): it looks by itself whether it was, after so many seconds.
 _poll: Any = getattr(select, "poll", None)
+_LOOK = None if _poll is not None else 0.1
 
 DONTWAIT = int(getattr(socket, "MSG_DONTWAIT", 0))  # no enum, which is slow to join
 NOSIGNAL = int(getattr(socket, "MSG_NOSIGNAL", 0))
@@ -165,17 +168,35 @@ def take_turn(lock: Any, deadline: int) -> None:
 class Serving:
     """Receives and sends for a connection, each call with its deadline: what serves a socket that is no plain one."""
 
-    __slots__ = ("keeps", "ragged", "recv_event", "send_event", "sock")
+    __slots__ = ("_keeps", "_woken", "ragged", "recv_event", "send_event", "sock")
 
     def __init__(self, sock: Any, keeps: bool) -> None:
         self.sock = sock
-        self.keeps = keeps            # what it could not send: it must be given the same bytes again
+        self._keeps = keeps
+        self._woken = False           # by close()
         self.ragged = False           # TLS has ended without saying so
         self.recv_event = EVENT_READ  # what the next receive waits for,
         self.send_event = EVENT_WRITE  # and the next send
 
+    @property
+    def keeps(self) -> bool:
+        """Whether it keeps what it could not send: it must be given the same bytes again."""
+        return self._keeps
+
     def after_fork(self) -> None:
         """Forget the calls of threads that this process doesn't have."""
+
+    def wake(self) -> None:
+        """Have calls at work come back, which shutdown() alone may not do."""
+        self._woken = True
+
+    def kept(self) -> int:
+        """Return the number of bytes that an interrupted receive left for the next."""
+        return 0
+
+    def take(self) -> bytes:
+        """Return these bytes, and keep them no more."""
+        return b""
 
     if TYPE_CHECKING:
         def receive(self, size: int, deadline: int) -> bytes: ...
@@ -224,10 +245,11 @@ class Methods(Serving):
     """A socket that is served through its own methods.
 
     Its timeout is lent to the calls at work, one receive and one send: it is the shorter of theirs, and
-    a call that it ends too early goes on. The last call gives the socket its own timeout back.
+    a call that it ends too early goes on. The last call gives the socket its own timeout back. An answer that a signal
+    handler's exception keeps from the caller is that of the next call.
     """
 
-    __slots__ = ("_begun", "_deadlines", "_failed", "_lock", "_now", "_own", "_shaken")
+    __slots__ = ("_begun", "_deadlines", "_failed", "_lock", "_now", "_own", "_received", "_sent", "_shaken")
 
     def __init__(self, sock: Any) -> None:
         # TLS (what has pending()) keeps a record of what it could not send, and must be given the same bytes again.
@@ -235,7 +257,9 @@ class Methods(Serving):
         self._failed: OSError | None = None  # what broke TLS: a receive after it would read as an end
         self._shaken = False             # TLS has done its handshake
         self._lock = threading.RLock()
-        self._deadlines: list[int] = []  # of the calls at work
+        self._received: list[Any] = []   # answers that are not yet given away
+        self._sent: list[Any] = []
+        self._deadlines: dict[int, int] = {}  # of the calls at work, by their numbers
         self._begun = 0                  # calls so far
         self._own: Any = None            # the socket's own timeout, while calls are at work,
         self._now: Any = None            # and the one that is lent
@@ -266,72 +290,99 @@ class Methods(Serving):
         """Receive at most `size` bytes; b"" is the end of the stream."""
         if self.ragged:
             return b""
-        if not self._shaken:
-            self._shaken = not hasattr(self.sock, "version") or self.sock.version() is not None
-        try:
-            data = self._call("recv", size, deadline)
-        except OSError as error:
-            if not self._is_end(error):
-                raise
-            self.ragged = _is_cut(error)
-            return b""
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise RuntimeError(f"recv({size}) returned {type(data).__name__}, not bytes")
-        data = bytes(data)
-        if len(data) > size:
-            raise RuntimeError(f"recv({size}) returned {len(data)} bytes")
+        if not self._received:
+            if not self._shaken:
+                self._shaken = not hasattr(self.sock, "version") or self.sock.version() is not None
+            try:
+                self._call("recv", self._received, size, deadline)
+            except OSError as error:
+                if not self._is_end(error):
+                    raise
+                self.ragged = _is_cut(error)
+                return b""
+            if not isinstance(self._received[0], (bytes, bytearray, memoryview)):
+                raise RuntimeError(f"recv({size}) returned {type(self._received.pop()).__name__}, not bytes")
+            self._received[0] = bytes(self._received[0])
+            if len(self._received[0]) > size:
+                raise RuntimeError(f"recv({size}) returned {len(self._received.pop())} bytes")
+        data: bytes = self._received[0]  # which may be what was received for a larger call
+        data, self._received = data[:size], [data[size:]] if len(data) > size else []
         return data
 
     def send(self, data: memoryview, deadline: int) -> int:
         """Send some of `data` and return how many bytes the socket took."""
-        sent = self._call("send", data, deadline)
-        if isinstance(sent, bool) or not isinstance(sent, int) or not 0 <= sent <= len(data):
-            raise RuntimeError(f"send() of {len(data)} bytes returned {sent!r}")
-        if not sent:
-            raise not_ready_error("send", deadline)
-        return sent
+        if not self._sent:
+            self._call("send", self._sent, data, deadline)
+            sent = self._sent[0]
+            if isinstance(sent, bool) or not isinstance(sent, int) or not 0 <= sent <= len(data):
+                raise RuntimeError(f"send() of {len(data)} bytes returned {self._sent.pop()!r}")
+            if not sent:
+                self._sent.clear()
+                raise not_ready_error("send", deadline)
+        taken: int = self._sent[0]
+        self._sent = []
+        return taken
 
-    def _call(self, name: str, argument: Any, deadline: int) -> Any:
-        """Return what the method answers, given no longer than the deadline; its None, EAGAIN and TLS's wants
-        become `BlockingIOError`, its timeout ours."""
+    @property
+    def keeps(self) -> bool:
+        """Whether it keeps what it could not send, or sent and did not tell: it must be given the same bytes again."""
+        return self._keeps or bool(self._sent)
+
+    def kept(self) -> int:
+        """Return the number of bytes that an interrupted receive left for the next."""
+        return sum(map(len, self._received))
+
+    def take(self) -> bytes:
+        """Return these bytes, and keep them no more."""
+        received, self._received = self._received, []
+        return b"".join(received)
+
+    def _call(self, name: str, answers: list[Any], argument: Any, deadline: int) -> None:
+        """Have the method answer, no longer than until the deadline; its None, EAGAIN and TLS's wants become
+        `BlockingIOError`, its timeout ours. The answer is put in its place within the same call in C."""
         method = getattr(self.sock, name)
         if self._failed is not None:
             raise self._failed.with_traceback(None)
         event = _EVENTS[name]
         setattr(self, event, EVENT_READ if name == "recv" else EVENT_WRITE)
-        while True:
-            answer = None
-            with self._lock:
-                if not self._deadlines:
-                    self._own = self._now = socket_timeout(self.sock)
-                self._deadlines.append(deadline)
-                self._begun = begun = self._begun + 1
+        while not self._woken:
+            begun = 0
+            looks = False  # it may only have come back to look whether it was woken
             try:
                 with self._lock:
+                    if not self._deadlines:
+                        self._own = self._now = socket_timeout(self.sock)
+                    self._begun = begun = self._begun + 1
+                    self._deadlines[begun] = deadline
                     self._lend()
                     alone = len(self._deadlines) == 1
-                answer = method(argument)
-                if answer is not None:
-                    return answer
+                answers.extend(map(method, (argument,)))
+                if answers[0] is not None:
+                    return
+                answers.clear()
             except OSError as error:
+                if answers or _is_handlers(error, method):
+                    raise
                 if isinstance(error, TimeoutError) and error.errno is not None:
                     raise errors.os_error(error.errno) from error
                 if not _would_wait(error):
-                    if name == "recv" and self.keeps and _is_tls_error(error) and not self._is_end(error):
+                    if name == "recv" and self._keeps and _is_tls_error(error) and not self._is_end(error):
                         self._failed = error
                     raise
                 setattr(self, event, _WANTS.get(type(error).__name__, getattr(self, event)))
-                if isinstance(error, TimeoutError) and alone and begun == self._begun:
-                    raise passed_error(deadline, _NOT_READY[name]) from None
+                if isinstance(error, TimeoutError):
+                    looks = _LOOK is not None and monotonic_ns() < deadline
+                    if alone and begun == self._begun and not looks:
+                        raise passed_error(deadline, _NOT_READY[name]) from None
             finally:
                 try:
-                    self._give_back(deadline)
+                    self._give_back(begun)
                 except BaseException:
-                    if answer is not None:
-                        close(self.sock)  # what it gave or took is not known, and without it the stream is lost
+                    self._give_back(begun)
                     raise
-            if (alone and begun == self._begun) or monotonic_ns() >= deadline:
+            if (alone and begun == self._begun and not looks) or monotonic_ns() >= deadline:
                 raise not_ready_error(name, deadline)
+        raise errors.closed_error()
 
     def _is_end(self, error: OSError) -> bool:
         """Say whether a receive tells of the end: the peer's TLS has ended, or its stream has without TLS's saying
@@ -339,11 +390,10 @@ class Methods(Serving):
         return (type(error).__name__ == "SSLZeroReturnError" or error.errno == errno.ESHUTDOWN
                 or (self._shaken and _is_cut(error)))
 
-    def _give_back(self, deadline: int) -> None:
+    def _give_back(self, begun: int) -> None:
         """End a call: the timeout is that of the others, or the socket's own."""
         with self._lock:
-            if deadline in self._deadlines:  # not so in a process that was forked meanwhile
-                self._deadlines.remove(deadline)
+            self._deadlines.pop(begun, None)
             with suppress(OSError):
                 self._lend()
 
@@ -351,10 +401,12 @@ class Methods(Serving):
         """Set the timeout for the calls at work, or the socket's own."""
         left = self._own
         if self._deadlines:
-            deadline = min(self._deadlines)
+            deadline = min(self._deadlines.values())
             left = None if deadline == NEVER else max(0, deadline - monotonic_ns()) / 1e9 if deadline else 0.0
             if left is not None and left * 1000 > _LONGEST_MS:
                 left = None
+            if _LOOK is not None:
+                left = _LOOK if left is None else min(left, _LOOK)
         if left != self._now and hasattr(self.sock, "settimeout"):
             self.sock.settimeout(left)
             self._now = left
@@ -373,6 +425,11 @@ _WANTS = {"SSLWantReadError": EVENT_READ, "SSLWantWriteError": EVENT_WRITE}
 def _would_wait(error: OSError) -> bool:
     """Say whether a socket's own method had to wait."""
     return isinstance(error, (BlockingIOError, TimeoutError)) or type(error).__name__ in _WANTS
+
+
+def _is_handlers(error: OSError, method: Any) -> bool:
+    """Say whether an exception comes from a signal handler inside a method in C, which alone has a frame of its own."""
+    return isinstance(method, BuiltinMethodType) and bool(error.__traceback__ and error.__traceback__.tb_next)
 
 
 def _is_cut(error: OSError) -> bool:
@@ -429,6 +486,7 @@ def shut_down(sock: Any, how: int, deadline: int) -> None:
 def wake(sock: Any) -> None:
     """Shut a socket down, so that calls that wait for it in other threads return."""
     if isinstance(sock, Serving):
+        sock.wake()
         sock = sock.sock
     shutdown = _SOCKET.shutdown if isinstance(sock, _SOCKET) else getattr(type(sock), "shutdown", None)
     if shutdown is not None:

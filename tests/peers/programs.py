@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import signal
 import socket
@@ -43,6 +42,8 @@ def unprivileged() -> dict[str, Any]:
     """Return what makes a child another user where the tests run as root: PostgreSQL refuses to."""
     if os.geteuid() != 0:
         return {}
+    import pwd  # which Windows has not
+
     nobody = pwd.getpwnam("nobody")
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 

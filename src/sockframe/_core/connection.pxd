@@ -72,6 +72,7 @@ cdef class Connection:
     cdef int end_use(self) except -1
     cdef bint leave_socket(self) noexcept
     cdef Py_ssize_t receive_at(self, uint8_t *target, Py_ssize_t size, int64_t deadline) except -1
+    cdef int absorb_kept(self) except -1
     cdef bint fill(self, int64_t deadline) except -1
     cdef int use(self, Plan plan) except -1
     cdef int end(self) except -1

@@ -391,6 +391,9 @@ cdef class Connection:
         if not self.reading.owner or self.reading.owner == PyThread_get_thread_ident():
             rest = self.rest
         end_section(&here)
+        methods = methods_of(self)
+        if methods is not None:
+            held += methods.kept()
         return held + sum(map(len, rest or ())) + transport.socket_pending(self.sock)
 
     def close(self):
@@ -411,7 +414,8 @@ cdef class Connection:
                 if watcher is not None:
                     watcher.forget(self)
                 if self.using > 1:
-                    transport.wake(sock_of(self))
+                    methods = methods_of(self)
+                    transport.wake(sock_of(self) if methods is None else methods)
             finally:
                 last = self.leave_socket()
             if last:
@@ -433,6 +437,7 @@ cdef class Connection:
             try:
                 self.send_tail(deadline)
                 self.fold()
+                self.absorb_kept()
                 held = new_bytes(self.decoder.start(), self.decoder.end - self.decoder.begin)
                 given = self.sock, b"".join((*(self.rest or ()), held))
                 watcher = watcher_of(self)
@@ -464,6 +469,7 @@ cdef class Connection:
             try:
                 self.send_tail(deadline)
                 self.fold()
+                self.absorb_kept()
                 decoder.check()
                 if decoder.ended:
                     raise errors.end_of_stream(decoder.at)
@@ -722,6 +728,14 @@ cdef class Connection:
             if got != -EINTR:
                 raise errors.os_error(-got)
             PyErr_CheckSignals()
+
+    cdef int absorb_kept(self) except -1:
+        """Hold what an interrupted receive left with the socket's methods."""
+        cdef bytes data
+        if self._methods is not None:
+            data = self._methods.take()
+            self.decoder.append(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        return 0
 
     cdef bint fill(self, int64_t deadline) except -1:
         """Receive more bytes into the decoder's store; False is the end of the stream."""

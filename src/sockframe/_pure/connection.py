@@ -314,6 +314,8 @@ class Connection:
         held = self._decoder.buffered + sum(map(len, self._rest or ()))
         if self._inbox:
             held += len(self._inbox[0])
+        if self._methods is not None:
+            held += self._methods.kept()
         return held + transport.socket_pending(self.sock)
 
     def close(self) -> None:
@@ -331,7 +333,7 @@ class Connection:
                 if self._watcher is not None:
                     self._watcher.forget(self)
                 if self._receiving or self._sending:
-                    transport.wake(self.sock)
+                    transport.wake(self.sock if self._methods is None else self._methods)
             finally:
                 self._shut = SHUT
             self._close_socket()
@@ -352,6 +354,7 @@ class Connection:
             try:
                 self._send_tail(deadline)
                 self._absorb()
+                self._absorb_kept()
                 decoder = self._decoder
                 given = self.sock, b"".join((*(self._rest or ()), decoder._cut(decoder._begin, len(decoder._store))))
                 if self._watcher is not None:
@@ -377,6 +380,7 @@ class Connection:
             try:
                 self._send_tail(deadline)
                 self._absorb()
+                self._absorb_kept()
                 decoder = self._decoder
                 decoder._check()
                 if decoder._ended:
@@ -516,6 +520,11 @@ class Connection:
                 self._decoder._cut_back(inbox[1])
             self._decoder._append(inbox[0])
         self._inbox = None
+
+    def _absorb_kept(self) -> None:
+        """Hold what an interrupted receive left with the socket's methods."""
+        if self._methods is not None:
+            self._decoder._append(self._methods.take())
 
     def _fill(self, deadline: int) -> bool:
         """Receive more bytes into the decoder's store; False is the end of the stream."""

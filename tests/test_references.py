@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 import vectorfiles
+from conftest import WINGS
 from scripted import Bracketed, Scripted, put_into
 
 from sockframe import (
@@ -206,9 +207,7 @@ def store(wing: Any) -> None:
 
 def messages(wing: Any) -> None:
     """Messages of multiprocessing, whole and cut off."""
-    base = importlib.import_module(f"sockframe._{wing.name}").MessageConnection
-    kind = MESSAGES.setdefault(wing.name, type("Connection", (base, Original), {}))
-    left, right = (kind(sock.detach()) for sock in socket.socketpair())
+    left, right = (MESSAGES[wing.name](sock.detach()) for sock in socket.socketpair())
     with left, right:
         left.send_bytes(b"one")
         left.send_bytes(bytes(20_000), 5, 10_000)
@@ -243,7 +242,10 @@ def awaited(wing: Any) -> None:
 
 KINDS = [vectorfiles.read_vectors(path) for path in sorted(vectorfiles.FOLDER.glob("*.txt"))]
 WAYS = [("decode", 30), ("decode", 1), ("decode_batch", 7)]
-MESSAGES: dict[str, type] = {}
+# Made once: without the GIL a class lives for ever as soon as there was a second thread (Python 3.13).
+MESSAGES: dict[str, Any] = {
+    name: type("Connection", (importlib.import_module(f"sockframe._{name}").MessageConnection, Original), {})
+    for name in WINGS}
 WORKS = [vectors, decoder, encoder, batches, connections, selecting, store, messages, awaited]
 
 

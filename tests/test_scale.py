@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from conftest import FREE
 from scripted import KINDS, LIMIT, Task, noise
 from serving import of_wing
 
@@ -93,7 +94,7 @@ def test_ten_thousand_idle_connections_of_a_select_server(wing: Any, descriptors
             assert server.connections == count
             gc.collect()
             used = (tracemalloc.get_traced_memory()[0] - begun) / count - SOCKET
-            most = SERVED[wing.name]
+            most = SERVED[wing.name] + (64 if FREE else 0)  # each object is 16 bytes larger where there is no GIL
             assert used <= most, f"{used} bytes for each of {count} connections"
         finally:
             tracemalloc.stop()

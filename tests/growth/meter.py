@@ -45,14 +45,16 @@ def resident(process: int | str = "self") -> int:
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
 
 
+_mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)  # once: each CDLL makes a class
+if _mallinfo is not None:
+    _mallinfo.restype = _Mallinfo
+
+
 def allocated() -> int:
     """Return how many bytes of malloc() are in use."""
-    try:
-        tell = ctypes.CDLL(None).mallinfo2
-    except AttributeError:
+    if _mallinfo is None:
         return 0
-    tell.restype = _Mallinfo
-    found = tell()
+    found = _mallinfo()
     return int(found.uordblks) + int(found.hblkhd)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from matrix import __main__ as command
-from matrix import report, runner
+from matrix import races, report, runner
 from matrix.legs import HEART, LEGS, Leg, Need
 
 ROOT = Path(__file__).parent.parent
@@ -204,3 +204,29 @@ def test_the_documents_table_is_that_of_the_results() -> None:
     text = report.DOCUMENT.read_text()
     table = text.partition(report.BEGIN)[2].partition("\n")[2].partition(f"\n{report.END}")[0]
     assert table == report.markdown(rows, LEGS.values()), "python -m tests.matrix --table makes it"
+
+
+# ---- what ThreadSanitizer reports ----
+
+def race(first: str, second: str) -> str:
+    """Return a report of two accesses, each by way of memcpy()."""
+    return "\n".join((
+        "=" * 18, "WARNING: ThreadSanitizer: data race (pid=1)", "  Read of size 8 at 0x7b70 by thread T1:",
+        "    #0 memcpy ../src/libsanitizer/common.inc:827 (libtsan.so+0x5)", f"    #1 {first} (x.so+0x1)", "",
+        "  Previous write of size 8 at 0x7b70 by main thread:", f"    #0 {second} (x.so+0x2)", "",
+        "SUMMARY: ThreadSanitizer: data race", "=" * 18, ""))
+
+
+@pytest.mark.parametrize(("first", "second", "total"), [
+    ("take build/src/sockframe/_core/codec.c:1", "sf_find csrc/crlf.c:7", "0 are meant and 1 are faults"),
+    ("take build/src/sockframe/_core/codec.c:1", "resize Objects/listobject.c:165", "0 are meant and 0 are faults"),
+    ("__pyx_pf_Connection_28pending src/sockframe/_core/c.c:1", "take src/sockframe/_core/codec.c:2",
+     "1 are meant and 0 are faults"),
+])
+def test_a_race_of_the_cores_own_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], first: str, second: str,
+                                         total: str) -> None:
+    (tmp_path / "races.1").write_text(race(first, second) + race("malloc x.c:1", second))
+    assert races.main([str(tmp_path / "races.1")]) == int("1 are faults" in total)
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-1] == f"ThreadSanitizer: 2 reports, of which {total} of the core's"
+    assert ("sf_find and take" in printed) == ("1 are faults" in total)

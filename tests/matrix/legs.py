@@ -112,9 +112,9 @@ def suite(files: str, core: str = "1", install: str = f"{PLAIN}trustme ", flags:
             f"SOCKFRAME_CORE={core} {under}.venv/bin/python -m pytest -q -p no:cacheprovider {files}".rstrip())
 
 
-def sanitized(kind: str) -> str:
+def sanitized(kind: str, more: str = "") -> str:
     """Return the flags of a build with sanitizers, in front of a command."""
-    flags = f"-g -fno-omit-frame-pointer -fno-sanitize-recover=undefined -fsanitize={kind}"
+    flags = f"{more}-g -fno-omit-frame-pointer -fno-sanitize-recover=undefined -fsanitize={kind}"
     return f'CC=gcc CFLAGS="{flags}" LDFLAGS="-fsanitize={kind}" '
 
 
@@ -159,9 +159,11 @@ PYTHON_LEGS = (
         python="python3.13", get="build it, or take pyenv's",
         needs=(GIL, VENV, HEADERS, GCC, program("valgrind", "valgrind"))),
     Leg("tsan", "the core under TSan, without the GIL", "threads",
-        suite("tests/test_threads.py tests/test_reentry.py -k core", install=PLAIN, flags=sanitized("thread"),
-              under='PYTHON_GIL=0 TSAN_OPTIONS=report_signal_unsafe=0 setarch -R env LD_PRELOAD="$(gcc '
-                    '-print-file-name=libtsan.so)" '),
+        (*suite("tests/test_free_threading.py tests/test_threads.py tests/test_reentry.py -k core", install=PLAIN,
+                flags=sanitized("thread", "-include $PWD/tests/matrix/tsan.h "),
+                under='PYTHON_GIL=0 TSAN_OPTIONS="report_signal_unsafe=0 exitcode=0 log_path=$PWD/races" setarch -R '
+                      'env LD_PRELOAD="$(gcc -print-file-name=libtsan.so)" '),
+         ".venv/bin/python tests/matrix/races.py $(ls races.* || true)"),
         python="python3.13t", get="build it: --disable-gil", needs=(VENV, HEADERS, GCC)),
 )
 

@@ -153,6 +153,9 @@ PYTHON_LEGS = (
             "libasan.so", "libubsan.so", UBSAN_OPTIONS="print_stacktrace=1",
             ASAN_OPTIONS="detect_leaks=0:verify_asan_link_order=0:allocator_may_return_null=1")),
         python="python3.13", get="build it, or take pyenv's", needs=(GIL, VENV, HEADERS, GCC)),
+    Leg("portable", "the core with its sockets' own methods, as on Windows", "heart",
+        suite("$HEART", flags='CFLAGS="-DSF_DESCRIPTORS=0" '), python="python3.13", get="build it, or take pyenv's",
+        needs=(GIL, VENV, HEADERS)),
     Leg("valgrind", "the core under valgrind", "codec, batches",
         suite("tests/test_codec.py tests/test_batch.py tests/test_references.py -k core", flags='CFLAGS="-g" ',
               under="PYTHONMALLOC=malloc valgrind -q --error-exitcode=1 "),
@@ -173,7 +176,27 @@ S390X = ("apt-get install qemu-user-static (the kernel must know it, by binfmt_m
          "for each in packages/var/cache/apt/archives/*.deb; do dpkg-deb -x $each $SOCKFRAME_ROOTS/s390x; done")
 ENGINE = "tests/test_codec.py tests/test_batch.py tests/test_stream_buffer.py tests/test_receive.py tests/test_send.py"
 
+#: What can be run on Windows: without forks, Unix sockets and signals, and Wine loads no cryptography for TLS.
+ON_WINDOWS = " ".join(f"tests/test_{name}.py" for name in (
+    "windows", "codec", "batch", "stream_buffer", "receive", "send", "sockets", "selector", "iteration", "fuzz_corpus",
+    "references", "threads",
+))
+
+#: Wine gives Python no standard output that is a file.
+WINE = ('export WINEPREFIX="$PWD/wine" WINEDEBUG=-all PYTHONPATH="src;site" SOCKFRAME_CORE=1; '
+        f"(wine windows/python.exe -m pytest -q -p no:cacheprovider {ON_WINDOWS}; echo $? > status) < /dev/null 2>&1 "
+        "| cat; wineserver -w; exit $(cat status)")
+
 OTHER_LEGS = (
+    Leg("windows-core", "64-bit Windows, by mingw-w64 and Wine: Python, without TLS; ARM64 compiled only",
+        "codec, batches, streams, connections, selectors",
+        (PREPARE, '.venv/bin/pip install -q "cython>=3.1"',
+         ".venv/bin/pip install -q --target site --only-binary :all: --platform win_amd64 --python-version 3.13 pytest "
+         "hypothesis click rich anyio colorama",
+         'PATH="$PWD/.venv/bin:$PATH" sh tests/matrix/windows.sh "$PYTHON"', WINE),
+        python="python3.13", get="build it, or take pyenv's",
+        needs=(GIL, VENV, HEADERS, program("x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64"),
+               program("wine", "wine wine64"), program("clang", "clang"))),
     Leg("s390x-python", "big-endian s390x, by qemu: Python", "codec, batches, streams, connections",
         ('outside: python3 -m venv .venv; .venv/bin/pip install -q "cython>=3.1"; '
          ".venv/bin/pip install -q --target site --only-binary :all: --platform any --implementation py --abi none "

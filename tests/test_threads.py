@@ -56,6 +56,22 @@ def test_frames_of_threads_that_send_at_once_never_mix(wing: Any) -> None:
             assert [frame for frame in frames if frame in mine] == mine
 
 
+def test_a_framing_set_while_another_thread_sends_a_list_is_the_next_calls(wing: Any) -> None:
+    """K8: a list is checked as a whole, and sent as it was checked."""
+    left, right = wing.pair(LengthPrefix(), SO_SNDBUF=20_000)
+    with left, right:
+        payloads = [noise(30_000, number) for number in range(40)]
+        task = Task(left.send_many, payloads, timeout=LIMIT)
+        wait_for_turn_taken(left.flush)
+        left.framing = LengthPrefix(2)
+        after = Task(left.send, b"after", timeout=LIMIT)
+        assert [right.recv(timeout=LIMIT) for _ in payloads] == payloads
+        task.result()
+        right.framing = LengthPrefix(2)
+        assert right.recv(timeout=LIMIT) == b"after"
+        after.result()
+
+
 def test_threads_that_receive_share_the_frames(wing: Any) -> None:
     """K4, K8."""
     left, right = wing.pair(LengthPrefix())

@@ -790,6 +790,21 @@ def test_one_half_can_be_closed(tls: Maker) -> None:
     task.result()
 
 
+@pytest.mark.parametrize("tls", ["start_tls", "start_tls, TLS 1.2"], indirect=True)
+def test_a_half_that_another_thread_closes_loses_nothing_that_arrives(tls: Maker) -> None:
+    """N7: closing reads what is there, too, and the one who receives gets it."""
+    payloads = [noise(size, size) for size in (3, 20_000, 1, 70_000)] * 5
+    for _ in range(15):
+        one, two = tls()
+        reader = Task(list, one)
+        writer = Task(lambda two=two: [two.send_many(payloads), two.shutdown(socket.SHUT_WR)])
+        one.shutdown(socket.SHUT_WR)
+        assert reader.result() == payloads
+        writer.result()
+        with pytest.raises(EndOfStream):
+            two.recv()
+
+
 @pytest.mark.parametrize("tls", ["ssl"], indirect=True)
 def test_an_ssl_socket_is_not_shut_down_into_the_clear(tls: Maker) -> None:
     """N5, N7: its own shutdown() gives up TLS; what is sent after it, and received, is in the clear."""

@@ -11,9 +11,9 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from scripted import LIMIT, MethodsInC, OwnMethods, Scripted, Task, Timed, noise, with_own_methods
+from scripted import LIMIT, MethodsInC, OwnMethods, Scripted, Task, Timed, noise, tls_contexts, with_own_methods
 
-from sockframe import EndOfStream, LengthPrefix, errors, transport
+from sockframe import EndOfStream, FixedLength, FramingError, LengthPrefix, errors, transport
 
 
 class Subclass(socket.socket):
@@ -93,6 +93,54 @@ def test_an_object_with_recv_and_send_alone(wing: Any) -> None:
         assert list(conn) == [b"two"]
         assert conn.detach() == (sock, b"")
     assert sock.sent == b"\0\0\0\1x"
+
+
+class Stopped(Exception):
+    """What a signal handler raises."""
+
+
+class Stopping(Timed):
+    """A handler comes and raises when a call gives the socket its own timeout back."""
+
+    stops = False
+
+    def settimeout(self, timeout: float | None) -> None:
+        super().settimeout(timeout)
+        if self.stops and timeout is None:
+            self.stops = False
+            raise Stopped
+
+
+@pytest.mark.parametrize("then", ["recv", "detach", "start_tls"])
+def test_what_an_interrupted_receive_has_got_is_there(wing: Any, then: str) -> None:
+    """S2."""
+    sock = Stopping(b"\0\0\0\3one\0\0\0\3two")
+    conn = wing.FramedSocket(sock, LengthPrefix())
+    sock.stops = True
+    with pytest.raises(Stopped):
+        conn.recv(timeout=LIMIT)
+    assert conn.pending() == 14
+    assert sock.timeouts[-1] is None
+    if then == "recv":
+        assert [conn.recv(timeout=LIMIT), conn.recv(FixedLength(7)), conn.pending()] == [b"one", b"\0\0\0\3two", 0]
+    elif then == "detach":
+        assert conn.detach() == (sock, sock.stream)
+    else:
+        with pytest.raises(FramingError, match="14 bytes"):
+            conn.start_tls(tls_contexts()[1], server_hostname="localhost")
+
+
+def test_what_an_interrupted_send_has_sent_is_sent_once(wing: Any) -> None:
+    """S2."""
+    for how in ("send", "flush"):
+        sock = Stopping(takes=[5, 3])
+        conn = wing.FramedSocket(sock, LengthPrefix())
+        sock.stops = True
+        with pytest.raises(Stopped):
+            conn.send(b"payload", timeout=LIMIT)
+        assert conn.unsent == 11
+        conn.send(b"next") if how == "send" else conn.flush(timeout=LIMIT)
+        assert sock.sent == b"\0\0\0\7payload" + b"\0\0\0\4next" * (how == "send")
 
 
 class Bare:

@@ -316,16 +316,18 @@ class FrameSelector:
 
     def _deliver(self, key: FrameKey) -> None:
         """Deliver the whole frames that a connection holds, in itself or in its TLS."""
-        held = key.conn.pending() if self._progress else 0
+        conn = key.conn
         try:
-            self._waiting.append((key, key.conn.recv_many(timeout=0)))
-        except BlockingIOError:
-            if self._progress and key.conn.pending() > held:
-                self._waiting.append((key, []))
+            held = conn.pending() if self._progress else 0
+            try:
+                self._waiting.append((key, conn.recv_many(timeout=0)))
+            except BlockingIOError:
+                if self._progress and conn.pending() > held:
+                    self._waiting.append((key, []))
         except Exception as error:
             if not is_own_error(error):
                 raise
-            self._end(key.conn, error)
+            self._end(conn, error)
 
     def _flush(self, number: int, key: FrameKey) -> None:
         """Send more of a connection's tail."""

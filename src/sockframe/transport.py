@@ -290,7 +290,8 @@ class Methods(Serving):
         """Receive at most `size` bytes; b"" is the end of the stream."""
         if self.ragged:
             return b""
-        if not self._received:
+        fresh = not self._received or self._received[0] is None
+        if fresh:
             if not self._shaken:
                 self._shaken = not hasattr(self.sock, "version") or self.sock.version() is not None
             try:
@@ -300,18 +301,21 @@ class Methods(Serving):
                     raise
                 self.ragged = _is_cut(error)
                 return b""
-            if not isinstance(self._received[0], (bytes, bytearray, memoryview)):
-                raise RuntimeError(f"recv({size}) returned {type(self._received.pop()).__name__}, not bytes")
-            self._received[0] = bytes(self._received[0])
-            if len(self._received[0]) > size:
-                raise RuntimeError(f"recv({size}) returned {len(self._received.pop())} bytes")
-        data: bytes = self._received[0]  # which may be what was received for a larger call
-        data, self._received = data[:size], [data[size:]] if len(data) > size else []
-        return data
+        data = self._received[0]
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            self._received.clear()
+            raise RuntimeError(f"recv({size}) returned {type(data).__name__}, not bytes")
+        received = self._received[0] = bytes(data)
+        if fresh and len(received) > size:
+            self._received.clear()
+            raise RuntimeError(f"recv({size}) returned {len(received)} bytes")
+        # What an interrupted call left may be of a larger one.
+        received, self._received = received[:size], [received[size:]] if len(received) > size else []
+        return received
 
     def send(self, data: memoryview, deadline: int) -> int:
         """Send some of `data` and return how many bytes the socket took."""
-        if not self._sent:
+        if not self._sent or self._sent[0] is None:
             self._call("send", self._sent, data, deadline)
             sent = self._sent[0]
             if isinstance(sent, bool) or not isinstance(sent, int) or not 0 <= sent <= len(data):
@@ -330,12 +334,13 @@ class Methods(Serving):
 
     def kept(self) -> int:
         """Return the number of bytes that an interrupted receive left for the next."""
-        return sum(map(len, self._received))
+        return sum(map(len, filter(None, self._received)))
 
     def take(self) -> bytes:
         """Return these bytes, and keep them no more."""
-        received, self._received = self._received, []
-        return b"".join(received)
+        received = b"".join(filter(None, self._received))
+        self._received = []
+        return received
 
     def _call(self, name: str, answers: list[Any], argument: Any, deadline: int) -> None:
         """Have the method answer, no longer than until the deadline; its None, EAGAIN and TLS's wants become
@@ -343,6 +348,7 @@ class Methods(Serving):
         method = getattr(self.sock, name)
         if self._failed is not None:
             raise self._failed.with_traceback(None)
+        answers.clear()
         event = _EVENTS[name]
         setattr(self, event, EVENT_READ if name == "recv" else EVENT_WRITE)
         while not self._woken:
@@ -371,7 +377,7 @@ class Methods(Serving):
                     raise
                 setattr(self, event, _WANTS.get(type(error).__name__, getattr(self, event)))
                 if isinstance(error, TimeoutError):
-                    looks = _LOOK is not None and monotonic_ns() < deadline
+                    looks = _LOOK is not None and hasattr(self.sock, "settimeout") and monotonic_ns() < deadline
                     if alone and begun == self._begun and not looks:
                         raise passed_error(deadline, _NOT_READY[name]) from None
             finally:

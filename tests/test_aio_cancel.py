@@ -244,6 +244,7 @@ def test_random_deadlines_against_a_model(run: Runner, ends: Ends, seed: int) ->
                 if handle is not None and random_.random() < 0.5:
                     handle.cancel()
             assert ends_early > 100
+            await passes(2)  # in which a feed() that is scheduled still sends, before the rest
             peer.sendall(wire)
             while len(found) < len(sent):
                 found += await recv(stream)

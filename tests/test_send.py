@@ -320,7 +320,7 @@ def test_nothing_follows_a_payload_that_lasts_until_the_end(wing: Any, interrupt
 
 def test_very_many_tiny_frames_and_very_many_large_ones(wing: Any) -> None:
     """S8, F4."""
-    for count, size in ((200_000, 1), (3000, 20_000)):
+    for count, size in ((200_000, 1), (3000, 20_000)) if os.name == "posix" else ((20_000, 1), (300, 20_000)):
         left, right = wing.pair(LengthPrefix(2))
         payloads = [b"%d" % (number % 10) * size for number in range(count)]
         with left, right:

@@ -353,7 +353,8 @@ class Methods(Serving):
         setattr(self, event, EVENT_READ if name == "recv" else EVENT_WRITE)
         while not self._woken:
             begun = 0
-            looks = False  # it may only have come back to look whether it was woken
+            looks = False  # it has only come back to look whether it was woken
+            since = 0
             try:
                 with self._lock:
                     if not self._deadlines:
@@ -362,6 +363,7 @@ class Methods(Serving):
                     self._deadlines[begun] = deadline
                     self._lend()
                     alone = len(self._deadlines) == 1
+                since = monotonic_ns()
                 answers.extend(map(method, (argument,)))
                 if answers[0] is not None:
                     return
@@ -377,7 +379,8 @@ class Methods(Serving):
                     raise
                 setattr(self, event, _WANTS.get(type(error).__name__, getattr(self, event)))
                 if isinstance(error, TimeoutError):
-                    looks = _LOOK is not None and hasattr(self.sock, "settimeout") and monotonic_ns() < deadline
+                    now = monotonic_ns()  # one that came sooner is the socket's own
+                    looks = _LOOK is not None and now - since > _LOOK * 5e8 and now < deadline
                     if alone and begun == self._begun and not looks:
                         raise passed_error(deadline, _NOT_READY[name]) from None
             finally:

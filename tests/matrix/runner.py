@@ -13,9 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from .legs import HEART, OUTSIDE, Leg
-
-ROOT = Path(__file__).resolve().parents[2]
+from .legs import HEART, OUTSIDE, ROOT, Leg
 
 #: Where interpreters are looked for before PATH: directories, as in PATH.
 PYTHONS = "SOCKFRAME_PYTHONS"

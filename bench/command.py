@@ -20,6 +20,9 @@ from .runner import KINDS, LEAST_SECONDS, ROOT, kind_of, needs, run
 QUICK_ROUNDS, ROUNDS = 2, 5
 QUICK_SECONDS = 0.1
 
+#: Where the figures of the full benchmark stand.
+PAGE = ROOT / "docs" / "performance.md"
+
 
 def chosen(kinds: tuple[str, ...], parts: tuple[str, ...], contenders: tuple[str, ...],
            quick: bool) -> dict[str, tuple[list[str], list[str]]]:
@@ -87,10 +90,10 @@ def measured(plan: dict[str, tuple[list[str], list[str]]], pythons: list[str], r
 @click.option("--from", "stored", type=click.File(), help="Measure nothing: show the figures of such a file.")
 @click.option("--charts", "folder", type=click.Path(file_okay=False, path_type=Path),
               help="Draw the figures into this directory, as SVG.")
-@click.option("--readme", is_flag=True, help="Put the targets, and the charts, into the README's marked place.")
+@click.option("--page", is_flag=True, help="Put the targets, and the charts, into their page of the documentation.")
 def main(quick: bool, kind: tuple[str, ...], work: tuple[str, ...], contender: tuple[str, ...], rounds: int | None,
          others: tuple[str, ...], store: IO[str] | None, stored: IO[str] | None, folder: Path | None,
-         readme: bool) -> None:
+         page: bool) -> None:
     """Measure sockframe and its peers, in turn, each in a fresh process."""
     if stored:
         record = json.load(stored)
@@ -108,10 +111,10 @@ def main(quick: bool, kind: tuple[str, ...], work: tuple[str, ...], contender: t
             drawn = charts.draw(record, folder)
         except ModuleNotFoundError as error:
             raise click.ClickException(f"a chart {needs(error.name or '')}") from None
-    if readme:
-        paths = [os.path.relpath(path, ROOT) for path in drawn]
+    if page:
+        paths = [os.path.relpath(path, PAGE.parent) for path in drawn]
         try:
-            report.put_into(ROOT / "README.md", report.markdown(record, paths))
+            report.put_into(PAGE, report.markdown(record, paths))
         except ValueError as error:
             raise click.ClickException(str(error)) from None
     wrong = [f"{kind}: {row['work']}, {row['contender']}" for kind, rows in record["kinds"].items()

@@ -1,4 +1,4 @@
-"""What was measured, as tables for the terminal and as Markdown for the README."""
+"""What was measured, as tables for the terminal and as Markdown for the documentation."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def machine(record: dict[str, Any]) -> str:
 
 
 def markdown(record: dict[str, Any], charts: list[str]) -> str:
-    """Return what the README shows: the targets, the machine, and the charts by their paths."""
+    """Return what the documentation shows: the targets, the machine, and the charts by their paths."""
     lines = ["| work | contender | asked | measured | rounds | |", "|---|---|---|---|---|---|"]
     for result in results(record["kinds"]):
         target = result.target

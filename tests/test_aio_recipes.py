@@ -1,4 +1,4 @@
-"""The README's recipe for anyio and trio, on real sockets: every cut, and each way to end."""
+"""The documentation's recipe for anyio and trio, on real sockets: every cut, and each way to end."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import trio
 
 from sockframe import IncompleteFrameError, LengthPrefix, Lines, MalformedFrameError
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+PAGE = (Path(__file__).parent.parent / "docs" / "io.md").read_text()
 STREAMS = [(Lines(), b"one\n\ntwo\n", [b"one", b"", b"two"], None),
            (Lines("crlf"), b"one\r\nbare\nthree\r\n", [b"one"], MalformedFrameError),
            (LengthPrefix(1), b"\3one\3tw", [b"one"], IncompleteFrameError)]
 
 
 def recipe() -> Any:
-    """Return the function that the README shows, on the wing in use."""
-    (source,) = re.findall(r"^(async def frames\(.*?\n)\n", README, re.MULTILINE | re.DOTALL)
+    """Return the function that the documentation shows, on the wing in use."""
+    (source,) = re.findall(r"^(async def frames\(.*?\n)\n", PAGE, re.MULTILINE | re.DOTALL)
     import sockframe
 
     names: dict[str, Any] = vars(sockframe).copy()

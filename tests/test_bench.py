@@ -172,7 +172,7 @@ def test_growth_divides_by_the_size_where_frames_grow() -> None:
     assert scale.growth("frames", [row("core", [5.0], scale.FRAMES[100].name)]) == {"core": {100: [5.0]}}
 
 
-def test_the_readme_takes_the_figures_between_its_marks(tmp_path: Path) -> None:
+def test_a_page_takes_the_figures_between_its_marks(tmp_path: Path) -> None:
     kinds = {"decode": [row("core", [3.0, 2.0]), row("C, copied out", [2.0, 2.0])]}
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- bench: begin (how) -->\nold\n<!-- bench: end -->\nbehind\n")
@@ -187,8 +187,8 @@ def test_the_readme_takes_the_figures_between_its_marks(tmp_path: Path) -> None:
         report.put_into(tmp_path / "bare.md", "")
 
 
-def test_the_readme_has_its_place() -> None:
-    text = (ROOT / "README.md").read_text()
+def test_the_documentation_has_their_place() -> None:
+    text = (ROOT / "docs" / "performance.md").read_text()
     assert text.index(report.BEGIN) < text.index(report.END)
 
 

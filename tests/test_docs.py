@@ -68,8 +68,8 @@ def test_the_other_examples_run(source: str, wing: str) -> None:
 
 
 def console() -> "list[tuple[str, str]]":
-    """Return the commands of the README's console, each with what it prints."""
-    (text,) = (text for language, text in BLOCKS if language == "console")
+    """Return the commands of the command's page, each with what it prints."""
+    (text,) = pages.blocks(pages.DOCS / "command.md", "console")
     found = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", text, re.MULTILINE)
     assert sum(len(output.splitlines()) + 1 for _, output in found) == len(text.splitlines())
     return found
@@ -102,8 +102,9 @@ def test_the_console_prints_what_it_says(wing: str) -> None:
 
 
 def table() -> "list[list[str]]":
-    """Return the cells of the README's table of framings."""
-    rows = re.findall(r"^\| (`.*) \|$", README, re.MULTILINE)
+    """Return the cells of the table of framings."""
+    text = (pages.DOCS / "framings.md").read_text().partition("## All of them")[2]
+    rows = re.findall(r"^\| (`.*) \|$", text, re.MULTILINE)
     return [row.split(" | ") for row in rows]
 
 

@@ -137,7 +137,9 @@ class FramedSocket(SocketMethods, Connection):
     """Whole frames over a connected stream socket: `FramedSocket(sock, framing, received=b"")`.
 
     It owns the socket: closing it closes that. All that sends and receives is inherited from the
-    wing's `Connection`.
+    wing's `Connection`. There `timeout` is in seconds and for the whole call, with the wait for one's turn; None
+    waits for ever, 0 does not wait, and without it the socket's own timeout is taken. A call that it ends raises
+    `TimeoutError`, or `BlockingIOError` where it is 0, has lost nothing, and is gone on with by the next one.
     """
 
     __slots__ = ()

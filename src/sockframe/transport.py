@@ -17,7 +17,7 @@ from contextlib import suppress
 from itertools import starmap
 from selectors import EVENT_READ, EVENT_WRITE
 from time import monotonic_ns
-from types import BuiltinMethodType
+from types import BuiltinMethodType, MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import errors
@@ -438,7 +438,9 @@ def _would_wait(error: OSError) -> bool:
 
 def _is_handlers(error: OSError, method: Any) -> bool:
     """Say whether an exception comes from a signal handler inside a method in C, which alone has a frame of its own."""
-    return isinstance(method, BuiltinMethodType) and bool(error.__traceback__ and error.__traceback__.tb_next)
+    if not isinstance(method, BuiltinMethodType) or isinstance(method, MethodType):  # on PyPy both are one class
+        return False
+    return bool(error.__traceback__ and error.__traceback__.tb_next)
 
 
 def _is_cut(error: OSError) -> bool:

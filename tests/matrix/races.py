@@ -16,9 +16,10 @@ FRAME = re.compile(r"^    #\d+ (\S+) (\S+)")
 OURS = re.compile(r"src/sockframe/_core/|csrc/")
 
 #: Races that are meant, by the function on one side: numbers that another thread may change at any step, each read
-#: whole; a flag that is set once, and looked at again inside the section that matters. And what is no race: an object
-#: that nobody has any more, which only the interpreter's counts of references tell.
-MEANT = re.compile(r"Connection_(\d+)?(pending|check_open|closed___get__)$|__pyx_tp_dealloc_")
+#: whole; a flag that is set once, and looked at again inside the section that matters. And what is no race, but handed
+#: from thread to thread by the interpreter alone: an object that nobody has any more, by its counts of references, and
+#: what a framing is compiled to, by the attribute in which others find it, made and never changed.
+MEANT = re.compile(r"Connection_(\d+)?(pending|check_open|closed___get__)$|___?dealloc|_compile_framing$")
 
 
 def accesses(report: str) -> list[tuple[str, str]]:

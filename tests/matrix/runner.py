@@ -29,7 +29,7 @@ ENTER = ("unshare", "--mount", "sh", "-euc", """
 mount -t proc proc "$0/proc"
 mount --rbind /dev "$0/dev"
 mount -t tmpfs tmpfs "$0/dev/shm"
-if [ -n "${PIP_CERT:-}" ]; then mount --bind "$PIP_CERT" "$0$PIP_CERT"; fi
+if [ -n "${PIP_CERT:-}" ] && [ -e "$0$PIP_CERT" ]; then mount --bind "$PIP_CERT" "$0$PIP_CERT"; fi
 exec chroot "$0" "$@"
 """)
 

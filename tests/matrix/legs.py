@@ -161,7 +161,7 @@ PYTHON_LEGS = (
         suite("$HEART", flags='CFLAGS="-DSF_DESCRIPTORS=0" '), python="python3.13", get="build it, or take pyenv's",
         needs=(GIL, VENV, HEADERS)),
     Leg("valgrind", "the core under valgrind", "codec, batches",
-        suite("tests/test_codec.py tests/test_batch.py tests/test_references.py -k core", flags='CFLAGS="-g" ',
+        suite("tests/test_codec.py tests/test_batch.py -k core", flags='CFLAGS="-g" ',
               under="PYTHONMALLOC=malloc valgrind -q --error-exitcode=1 --suppressions=tests/matrix/valgrind.supp "),
         python="python3.13", get="build it, or take pyenv's",
         needs=(GIL, VENV, HEADERS, GCC, program("valgrind", "valgrind"))),

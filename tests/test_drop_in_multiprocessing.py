@@ -16,6 +16,7 @@ import sys
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from multiprocessing import connection as original
 from multiprocessing.reduction import ForkingPickler
@@ -545,19 +546,25 @@ def test_a_call_from_inside_another_is_refused(ours: Any, alarm: Any) -> None:
     """I9, K4: a signal handler's, or another thread's; the one that is at work goes on."""
     left, right = ours.Pipe()
     refused: list[Any] = []
+    got: list[bytes] = []
 
     def call() -> None:
-        for receive in (left.recv_bytes, lambda: left.recv_bytes_into(bytearray(9)), left.recv):
+        for way in (left.recv_bytes, lambda: left.recv_bytes_into(bytearray(9)), left.recv):
             with pytest.raises(RuntimeError, match="already at work") as caught:
-                receive()
+                way()
             refused.append(caught.value)
         left.send_bytes(b"the other direction is free")
+
+    def receive() -> None:
+        while not got:
+            with suppress(BlockingIOError, RuntimeError):  # the other thread is trying, without blocking
+                got.append(left.recv_bytes())
 
     with left, right:
         alarm(0.05, call)
         with pytest.raises(Rung):
             left.recv_bytes()
-        thread = threading.Thread(target=lambda: right.send_bytes(left.recv_bytes()))
+        thread = threading.Thread(target=receive)
         thread.start()
         while True:
             try:
@@ -573,7 +580,7 @@ def test_a_call_from_inside_another_is_refused(ours: Any, alarm: Any) -> None:
         right.send_bytes(b"goes on")
         thread.join()
         assert len(refused) == 4
-        assert [left.recv_bytes(), right.recv_bytes()] == [b"goes on", b"the other direction is free"]
+        assert [*got, right.recv_bytes()] == [b"goes on", b"the other direction is free"]
 
 
 def test_arguments_that_close_the_connection(ours: Any) -> None:

@@ -23,6 +23,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import errors
 from .polling import POLLIN, POLLOUT
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 NEVER = 2**63 - 1
 AT_ONCE = 0
 
@@ -257,8 +260,8 @@ class Methods(Serving):
         self._failed: OSError | None = None  # what broke TLS: a receive after it would read as an end
         self._shaken = False             # TLS has done its handshake
         self._lock = threading.RLock()
-        self._received: list[Any] = []   # answers that are not yet given away
-        self._sent: list[Any] = []
+        self._received: Sequence[Any] = ()  # answers that are not yet given away
+        self._sent: Sequence[Any] = ()
         self._deadlines: dict[int, int] = {}  # of the calls at work, by their numbers
         self._begun = 0                  # calls so far
         self._own: Any = None            # the socket's own timeout, while calls are at work,
@@ -292,10 +295,12 @@ class Methods(Serving):
             return b""
         fresh = not self._received or self._received[0] is None
         if fresh:
+            answers: list[Any] = []
+            self._received = answers
             if not self._shaken:
                 self._shaken = not hasattr(self.sock, "version") or self.sock.version() is not None
             try:
-                self._call("recv", self._received, size, deadline)
+                self._call("recv", answers, size, deadline)
             except OSError as error:
                 if not self._is_end(error):
                     raise
@@ -303,28 +308,32 @@ class Methods(Serving):
                 return b""
         data = self._received[0]
         if not isinstance(data, (bytes, bytearray, memoryview)):
-            self._received.clear()
+            self._received = ()
             raise RuntimeError(f"recv({size}) returned {type(data).__name__}, not bytes")
-        received = self._received[0] = bytes(data)
+        received = bytes(data)
+        self._received = [received]
         if fresh and len(received) > size:
-            self._received.clear()
+            self._received = ()
             raise RuntimeError(f"recv({size}) returned {len(received)} bytes")
         # What an interrupted call left may be of a larger one.
-        received, self._received = received[:size], [received[size:]] if len(received) > size else []
+        received, self._received = received[:size], [received[size:]] if len(received) > size else ()
         return received
 
     def send(self, data: memoryview, deadline: int) -> int:
         """Send some of `data` and return how many bytes the socket took."""
         if not self._sent or self._sent[0] is None:
-            self._call("send", self._sent, data, deadline)
-            sent = self._sent[0]
+            answers: list[Any] = []
+            self._sent = answers
+            self._call("send", answers, data, deadline)
+            sent = answers[0]
             if isinstance(sent, bool) or not isinstance(sent, int) or not 0 <= sent <= len(data):
-                raise RuntimeError(f"send() of {len(data)} bytes returned {self._sent.pop()!r}")
+                self._sent = ()
+                raise RuntimeError(f"send() of {len(data)} bytes returned {sent!r}")
             if not sent:
-                self._sent.clear()
+                self._sent = ()
                 raise not_ready_error("send", deadline)
         taken: int = self._sent[0]
-        self._sent = []
+        self._sent = ()
         return taken
 
     @property
@@ -339,7 +348,7 @@ class Methods(Serving):
     def take(self) -> bytes:
         """Return these bytes, and keep them no more."""
         received = b"".join(filter(None, self._received))
-        self._received = []
+        self._received = ()
         return received
 
     def _call(self, name: str, answers: list[Any], argument: Any, deadline: int) -> None:
@@ -403,6 +412,8 @@ class Methods(Serving):
         """End a call: the timeout is that of the others, or the socket's own."""
         with self._lock:
             self._deadlines.pop(begun, None)
+            if not self._deadlines:
+                self._deadlines = {}  # one that had entries keeps 200 bytes for more
             with suppress(OSError):
                 self._lend()
 

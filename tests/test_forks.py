@@ -43,6 +43,12 @@ def raises(text, call):
     raise AssertionError(f"{call} raised nothing")
 """
 
+#: A thread is at work, sending.
+SENDING = """
+task = Task(left.send, bytes(8 << 20), timeout=LIMIT)
+wait_for_turn_taken(left.flush)
+"""
+
 
 def run(wing: Any, kind: str, script: str) -> None:
     """Run a script in a process of its own, where it may fork while it has threads."""
@@ -140,10 +146,7 @@ assert right.recv(timeout=LIMIT) == b"last"
 @KINDS
 def test_a_childs_child_knows_as_much(wing: Any, kind: str) -> None:
     """K10: it receives, and can't send, since a thread of the first process was at that."""
-    run(wing, kind, """
-task = Task(left.send, bytes(8 << 20), timeout=LIMIT)
-wait_for_turn_taken(left.flush)
-
+    run(wing, kind, SENDING + """
 def use():
     raises("no whole frame has arrived", lambda: left.recv(timeout=0))
     for call in (left.flush, lambda: left.send(b"x")):
@@ -162,10 +165,7 @@ task.result()
 @KINDS
 def test_a_childs_thread_is_not_taken_for_one_that_stayed_behind(wing: Any, kind: str) -> None:
     """K10: the first thread that a child starts has the number of the parent's last, as a rule."""
-    run(wing, kind, """
-task = Task(left.send, bytes(8 << 20), timeout=LIMIT)
-wait_for_turn_taken(left.flush)
-
+    run(wing, kind, SENDING + """
 def use():
     text = "another thread was at work with the connection when the process forked"
     for _ in range(3):
@@ -181,10 +181,7 @@ task.result()
 @KINDS
 def test_threads_of_a_child_take_turns(wing: Any, kind: str) -> None:
     """K10: among themselves, also where one of the parent's was at work the other way; and so does a child's child."""
-    run(wing, kind, """
-task = Task(left.send, bytes(8 << 20), timeout=LIMIT)
-wait_for_turn_taken(left.flush)
-
+    run(wing, kind, SENDING + """
 def receive():
     tasks = [Task(left.recv, timeout=LIMIT) for _ in range(4)]
     wait_for_turn_taken(left.recv)

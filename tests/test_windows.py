@@ -116,7 +116,7 @@ with near, far:
             ended.append(error.errno)
     waiting = threading.Thread(target=wait)
     waiting.start()
-    time.sleep(0.3)
+    time.sleep(0.3)  # by when it waits; a call that comes later finds it closed
     near.close()
     waiting.join(10)
     assert ended == [9], ended
@@ -141,7 +141,7 @@ with FrameSelector() as selector:
     # What another thread changes while select() waits is seen: a tail that it leaves, and what it closes.
     theirs, ours = pairs[0]
     def change():
-        time.sleep(0.2)
+        time.sleep(0.2)  # by when select() waits; what comes sooner it sees as well
         ours.send(bytes(4 << 20), timeout=0)
         assert ours.unsent
         assert len(theirs.recv(timeout=10)) == 4 << 20

@@ -9,7 +9,7 @@ from typing import Any
 POLLIN: int = getattr(select, "POLLIN", 1)
 POLLOUT: int = getattr(select, "POLLOUT", 4)
 
-_PAUSE = 0.1  # seconds to sleep at a time, where there is nothing to wait for
+LOOK = 0.1  # seconds to wait at a time, where what another thread does ends no wait
 
 
 class Select:
@@ -37,7 +37,7 @@ class Select:
         while True:
             events = self._events.copy()
             if not events:  # which select(2) refuses on Windows
-                sleep(_PAUSE if seconds is None else min(seconds, _PAUSE))
+                sleep(LOOK if seconds is None else min(seconds, LOOK))
                 return []
             readers = [number for number, wanted in events.items() if wanted & POLLIN]
             writers = [number for number, wanted in events.items() if wanted & POLLOUT]

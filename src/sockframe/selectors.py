@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors
 from ._wing import receive_ready
-from .polling import POLLIN, POLLOUT, poll
+from .polling import LOOK, POLLIN, POLLOUT, poll
 from .transport import FrameKey, is_own_error, socket_pending
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-_SLICE = 0.1  # seconds to wait at a time, where there is no epoll
 
 Result = tuple[FrameKey, list[bytes] | Exception]
 
@@ -266,7 +264,7 @@ class FrameSelector:
         if self._epoll is not None:
             events = self._epoll.poll(-1 if left is None else left)  # PyPy takes no None
         else:  # what another thread changes, a call at work does not see
-            events = self._poller.poll(1000 * (_SLICE if left is None else min(left, _SLICE)))
+            events = self._poller.poll(1000 * (LOOK if left is None else min(left, LOOK)))
         if unseen:
             events = [event for event in events if event[0] not in unseen]
         try:

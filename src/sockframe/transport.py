@@ -21,7 +21,7 @@ from types import BuiltinMethodType, MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import errors
-from .polling import POLLIN, POLLOUT
+from .polling import LOOK, POLLIN, POLLOUT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,9 +32,9 @@ AT_ONCE = 0
 _LONGEST_MS = 2**31 - 1  # that poll() and settimeout() take
 
 # Where there is no poll() (Windows), every socket is served through its own methods, and one that waits is not woken by
-# shutdown(): it looks by itself whether it was, after so many seconds.
+# shutdown(): it looks by itself whether it was.
 _poll: Any = getattr(select, "poll", None)
-_LOOK = None if _poll is not None else 0.1
+_LOOK = None if _poll is not None else LOOK
 
 DONTWAIT = int(getattr(socket, "MSG_DONTWAIT", 0))  # no enum, which is slow to join
 NOSIGNAL = int(getattr(socket, "MSG_NOSIGNAL", 0))
@@ -311,7 +311,6 @@ class Methods(Serving):
             self._received = ()
             raise RuntimeError(f"recv({size}) returned {type(data).__name__}, not bytes")
         received = bytes(data)
-        self._received = [received]
         if fresh and len(received) > size:
             self._received = ()
             raise RuntimeError(f"recv({size}) returned {len(received)} bytes")
@@ -357,7 +356,6 @@ class Methods(Serving):
         method = getattr(self.sock, name)
         if self._failed is not None:
             raise self._failed.with_traceback(None)
-        answers.clear()
         event = _EVENTS[name]
         setattr(self, event, EVENT_READ if name == "recv" else EVENT_WRITE)
         while not self._woken:

@@ -371,8 +371,6 @@ cdef class FrameBatch:
         return self.held[self.place[i].start:self.place[i].stop]
 
 
-
-
 # ---- for Arrow ----
 
 cdef struct Export:        # what an ArrowArray has of a batch; what these point to is behind them

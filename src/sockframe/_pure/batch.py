@@ -121,5 +121,3 @@ class FrameBatch:
 
     def __init_subclass__(cls) -> NoReturn:
         raise TypeError("type 'FrameBatch' is not an acceptable base type")
-
-

@@ -170,9 +170,14 @@ def over_tcp(family: int = socket.AF_INET, host: str = "127.0.0.1") -> tuple[soc
     return one, other
 
 
+def reset_when_closed(sock: socket.socket) -> None:
+    """Have the peer's connection be reset once this socket is closed."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("hh" if os.name == "nt" else "ii", 1, 0))
+
+
 def reset(sock: socket.socket) -> None:
     """Close a socket in such a way that the peer's connection is reset."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("hh" if os.name == "nt" else "ii", 1, 0))
+    reset_when_closed(sock)
     sock.close()
 
 

@@ -7,12 +7,11 @@ import copy
 import errno
 import pickle
 import socket
-import struct
 from typing import Any
 
 import pytest
 from aio_ends import FRAMING, OVER, Ends, Runner, contexts, ends, in_thread, passes, run, to_end, until
-from scripted import Bracketed, noise, over_tcp
+from scripted import Bracketed, noise, over_tcp, reset
 
 from sockframe import (
     Delimiter,
@@ -243,8 +242,7 @@ def test_a_peer_that_resets_comes_after_its_frames(run: Runner, ends: Ends) -> N
         async with ends.raw(sockets=over_tcp) as (stream, peer):
             peer.sendall(b"\0\0\0\3one\0\0\0\3two\0\0\0\5thr")
             await until(lambda: stream.pending() == 21)
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            peer.close()
+            reset(peer)
             await until(stream.is_closing)
             await passes(2)
             assert await stream.recv() == b"one"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import socket
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 from aio_ends import FRAMING, OVER, Ends, Runner, contexts, ends, passes, run, until
-from scripted import noise, over_tcp
+from scripted import noise, over_tcp, reset_when_closed
 
 from sockframe import UNLIMITED, FrameTooLongError, LengthPrefix, aio
 
@@ -209,6 +208,6 @@ def test_nothing_behind_a_fault_is_held(run: Runner, ends: Ends) -> None:
             await stream.send(b"sorry")
             await passes(2)
             assert peer.recv(100) == b"\0\0\0\5sorry"
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            reset_when_closed(peer)
 
     run(main)

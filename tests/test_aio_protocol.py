@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from contextlib import suppress
 from typing import Any
 
 import pytest
 from aio_ends import Ends, Runner, contexts, ends, in_thread, passes, run, to_end, until
-from scripted import Bracketed, noise, over_tcp
+from scripted import Bracketed, noise, over_tcp, reset
 
 from sockframe import Delimiter, IncompleteFrameError, LengthPrefix, Lines, MalformedFrameError, UntilClose
 from sockframe.aio import FrameProtocol
@@ -200,8 +199,7 @@ def test_a_connection_that_is_reset_has_no_end(run: Runner, ends: Ends) -> None:
         protocol, peer = await over(Noting(Lines()))
         peer.sendall(b"one\ntwo\nthr")
         await until(lambda: protocol.notes[1:])
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        peer.close()
+        reset(peer)
         await until(lambda: protocol.lost)
         assert protocol.notes == ["made", b"one", b"two", ConnectionResetError]
         with pytest.raises(ConnectionError):

@@ -14,12 +14,10 @@ from typing import Any
 
 import pytest
 from commands import invoke, run, start
-from scripted import LIMIT, Task
+from scripted import LIMIT, Task, reset_when_closed
 
 import sockframe
 from sockframe import EndOfStream, FramedSocket
-
-RESET = b"\1\0\0\0\0\0\0\0"  # SO_LINGER: closing resets the connection
 
 
 @contextmanager
@@ -218,7 +216,7 @@ def test_what_a_peer_sent_before_it_broke_the_connection_is_printed(wing: Any) -
         conn.recv()
         conn.send(b"go away")
         select.select([go], [], [], LIMIT)
-        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        reset_when_closed(conn.sock)
 
     go, ready = socket.socketpair()
     with go, ready, peer(act) as address, start(wing, "send", address, "-f", "u8") as process:

@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 from aio_ends import Ends, Runner, contexts, ends, passes, until
+from message_ends import ours
 from scripted import LIMIT, Task, noise, over_tcp
 from serving import FRAMING, Counter
-from test_drop_in_multiprocessing import ours
-from test_drop_in_streams import ours as streams
+from stream_ends import ours as streams
 from test_server import mode, serve, still_answers
 
 from sockframe import EndOfStream, FramingError, IncompleteFrameError, aio, connect

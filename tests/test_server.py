@@ -6,7 +6,6 @@ import array
 import os
 import signal
 import socket
-import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -14,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted import LIMIT, Task, has_ipv6, noise
+from scripted import LIMIT, Task, has_ipv6, noise, reset_when_closed
 from serving import FRAMING, MODES, Counter, Running, serving
 
 from sockframe import EndOfStream, Frame, Framing, Lines, UntilClose, connect
-
-RESET = struct.pack("ii", 1, 0)
 
 
 @pytest.fixture(params=MODES)
@@ -256,7 +253,7 @@ def test_a_client_that_vanishes_inside_a_frame_hurts_no_one(serve: Any, how: str
                 conn.sock.sendall(b"\0\0\0\1a" + b"\0\0\1\0" + b"half")
                 conn.recv()
                 if how == "reset":
-                    conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                    reset_when_closed(conn.sock)
                 if how == "kill":
                     os.kill(os.getpid(), signal.SIGKILL)
             os._exit(0)

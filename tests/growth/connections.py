@@ -6,22 +6,19 @@ import asyncio
 import multiprocessing.connection
 import os
 import socket
-import struct
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from scripted import LIMIT, Task, over_tcp, tls_contexts
+from scripted import LIMIT, Task, over_tcp, reset_when_closed, tls_contexts
 
 import sockframe.server
 from sockframe import EndOfStream, FramedSocket, FrameSelector, FramingError, aio
 from sockframe.drop_in.multiprocessing import Connection
 
 from .frames import FRAMING, MANY, Do, on_loop
-
-RESET = struct.pack("ii", 1, 0)
 
 
 def leave(conn: FramedSocket, number: int) -> None:
@@ -32,7 +29,7 @@ def leave(conn: FramedSocket, number: int) -> None:
     elif way == 1:
         conn.sock.sendall(b"\0\0\1\0half")
     elif way == 2 and conn.sock.family == socket.AF_INET:
-        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        reset_when_closed(conn.sock)
     conn.close()
 
 

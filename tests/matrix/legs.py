@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: The suite's heart: each room, each way in and each framing once. `.ci/run` runs it too, on the pure wing.
 HEART = tuple(f"tests/test_{name}.py" for name in (
-    "house", "interpreters", "cli", "docs", "sockets", "codec", "receive", "send", "selector", "server", "tls", "forks",
-    "fuzz_corpus", "batch", "stream_buffer", "iteration", "references",
+    "house", "interpreters", "cli", "docs", "sockets", "codec", "receive", "send", "selector", "server", "tls",
+    "start_tls", "tls_ends", "forks", "fuzz_corpus", "batch", "stream_buffer", "iteration", "references",
 ))
 
 #: What a line begins with that runs on this machine and not in the leg's tree, which is `$ROOT` for it.
@@ -108,12 +108,17 @@ PREPARE = '"$PYTHON" -m venv .venv; .venv/bin/pip install -q -U pip'
 PLAIN = "--prefer-binary pytest hypothesis click rich anyio trio "
 
 
+def run(python: str, files: str, core: str, under: str) -> str:
+    """Return the line that runs tests, with `under` in front of the Python."""
+    return f"SOCKFRAME_CORE={core} {under}{python} -m pytest -q -p no:cacheprovider {files}".rstrip()
+
+
 def suite(files: str, core: str = "1", install: str = f"{PLAIN}trustme ", flags: str = "",
           under: str = "") -> tuple[str, ...]:
     """Return the lines that install the package with what its tests need, built with `flags`, and run these tests on
     it, with `under` in front."""
     return (PREPARE, f"SOCKFRAME_CORE={core} {flags}.venv/bin/pip install -q {install}.",
-            f"SOCKFRAME_CORE={core} {under}.venv/bin/python -m pytest -q -p no:cacheprovider {files}".rstrip())
+            run(".venv/bin/python", files, core, under))
 
 
 def sanitized(kind: str, more: str = "") -> str:
@@ -136,7 +141,8 @@ def cpython(version: str, *, root: str = "", get: str = "build it, or take pyenv
                needs=(GIL, VENV, HEADERS))
 
 
-WITHOUT_TLS = "$(echo $HEART | sed s,tests/test_tls.py,,)"
+TLS_TESTS = r"tests/test_(start_)?tls(_ends)?\.py"
+WITHOUT_TLS = f"$(echo $HEART | sed -E 's,{TLS_TESTS},,g')"
 
 PYTHON_LEGS = (
     cpython("3.10"),
@@ -166,7 +172,8 @@ PYTHON_LEGS = (
         python="python3.13", get="build it, or take pyenv's",
         needs=(GIL, VENV, HEADERS, GCC, program("valgrind", "valgrind"))),
     Leg("tsan", "the core under TSan, without the GIL", "threads",
-        (*suite("tests/test_free_threading.py tests/test_threads.py tests/test_reentry.py -k core", install=PLAIN,
+        (*suite("tests/test_free_threading.py tests/test_free_threading_connections.py tests/test_threads.py "
+                "tests/test_reentry.py -k core", install=PLAIN,
                 flags=sanitized("thread", "-include $PWD/tests/matrix/tsan.h "),
                 under='PYTHON_GIL=0 TSAN_OPTIONS="report_signal_unsafe=0 exitcode=0 log_path=$PWD/races" setarch -R '
                       'env LD_PRELOAD="$(gcc -print-file-name=libtsan.so)" '),
@@ -228,7 +235,7 @@ def wheel(name: str, what: str, python: str, make: tuple[str, ...], tests: str, 
 def tested(files: str, core: str = "1", install: str = f"{PLAIN}trustme ", under: str = "") -> str:
     """Return the line that runs the sdist's tests on the wheel that is installed."""
     return (f".venv-empty/bin/pip install -q {install}; cd sdist; "
-            f"SOCKFRAME_CORE={core} {under}../.venv-empty/bin/python -m pytest -q -p no:cacheprovider {files}".rstrip())
+            f"{run('../.venv-empty/bin/python', files, core, under)}")
 
 
 REPAIRED = (
@@ -246,7 +253,7 @@ WHEEL_LEGS = (
     *(wheel(f"wheel-{version}", f"the wheel for CPython {version}", f"python{version}", REPAIRED, tested(WHEEL_TESTS),
             (GIL, HEADERS, GCC)) for version in ("3.10", "3.11", "3.12", "3.13")),
     wheel("wheel-3.13t", "the wheel for CPython 3.13 without the GIL, without TLS", "python3.13t", REPAIRED,
-          tested(WHEEL_TESTS.replace("tests/test_tls.py", ""), install=PLAIN, under="PYTHON_GIL=0 "), (HEADERS, GCC)),
+          tested(re.sub(TLS_TESTS, "", WHEEL_TESTS), install=PLAIN, under="PYTHON_GIL=0 "), (HEADERS, GCC)),
     wheel("wheel-any", "the wheel without a core", "python3.13", WITHOUT_CORE, tested(WHEEL_TESTS, core="0"), ()),
 )
 

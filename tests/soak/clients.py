@@ -11,7 +11,6 @@ import os
 import random
 import signal
 import socket
-import struct
 import threading
 import time
 import traceback
@@ -19,13 +18,14 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from scripted import reset_when_closed
+
 from sockframe import EndOfStream, FramedSocket, LengthPrefix, connect
 
 FRAMING = LengthPrefix(4)
 PATIENCE = 300.0                 # seconds that a client waits for a reply
 WINDOW = 1 << 20                 # bytes of replies that a client lets wait for it
 POOL = random.Random(1).randbytes(1 << 20)
-RESET = struct.pack("ii", 1, 0)
 
 #: What clients do in the end: say that they are done, close without a word, reset the connection, stop inside
 #: a frame; and how often.
@@ -128,7 +128,7 @@ class Session:
                     self.flush()
                 conn.sock.sendall((b"\0\0\1\0" + POOL[:250])[:choice.randrange(1, 250)])
             elif way == "reset":
-                conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                reset_when_closed(conn.sock)
 
     def send(self, payload: bytes) -> None:
         """Send a payload with a deadline that may be short, receiving where it passes."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import statistics
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from .runner import kind_of
 from .scale import AXES, growth
 
-#: Text and lines: as far from white as from black.
+#: Text and lines, as they are drawn; in a file they have the colour of the ground that its reader prefers.
 INK = "#7a7a7a"
+INKS = "<style>svg { color: #555b63 } @media (prefers-color-scheme: dark) { svg { color: #a9b1ba } }</style>"
 
 #: sockframe's wings, the floors, and all others.
 COLORS = {"core": "#1a9850", "pure": "#74add1", "floor": "#a0a0a0", "peer": "#d9853b"}
@@ -42,7 +44,7 @@ def draw(record: dict[str, Any], folder: Path) -> list[Path]:
     from matplotlib import pyplot
 
     style = {"text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.edgecolor": INK,
-             "axes.titlecolor": INK, "font.size": 9, "axes.titlesize": 10, "savefig.transparent": True,
+             "axes.titlecolor": INK, "font.size": 9, "axes.titlesize": 9, "savefig.transparent": True,
              "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "sockframe", "svg.fonttype": "none",
              "legend.frameon": False}
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +57,9 @@ def draw(record: dict[str, Any], folder: Path) -> list[Path]:
             if figure is None:
                 continue
             drawn.append(folder / f"{kind}.svg")
-            figure.savefig(drawn[-1], metadata={"Date": None}, bbox_inches="tight")
+            text = StringIO()
+            figure.savefig(text, format="svg", metadata={"Date": None}, bbox_inches="tight")
+            drawn[-1].write_text(text.getvalue().replace(INK, "currentColor").replace("<defs>", f"{INKS}<defs>", 1))
             pyplot.close(figure)
     return drawn
 
@@ -67,8 +71,10 @@ def bars(pyplot: Any, kind: str, rows: list[dict[str, Any]]) -> Any:
     names = list(dict.fromkeys(row["contender"] for row in rows))
     if not works:
         return None
+    from matplotlib import ticker
+
     figure, panels = pyplot.subplots(1, len(works), sharey=True, squeeze=False,
-                                     figsize=(2 + 2.4 * len(works), 0.6 + 0.24 * len(names)))
+                                     figsize=(1.6 + 1.5 * max(2, len(works)), 0.8 + 0.21 * len(names)))
     for panel, work in zip(panels[0], works, strict=True):
         for row in rows:
             if row["work"] == work:
@@ -76,17 +82,28 @@ def bars(pyplot: Any, kind: str, rows: list[dict[str, Any]]) -> Any:
                 median = statistics.median(figures)
                 panel.barh(names.index(row["contender"]), median, color=COLORS[family(row["contender"])], height=0.7,
                            xerr=[[median - min(figures)], [max(figures) - median]], ecolor=INK)
-                panel.annotate(f" {median:,.3g}" if median < 1000 else f" {median:,.0f}",
-                               (max(figures), names.index(row["contender"])), va="center", fontsize=7)
+                panel.annotate(f" {short(median)}", (max(figures), names.index(row["contender"])), va="center",
+                               fontsize=8)
         panel.set_xscale("log")
-        panel.set_xlim(1, 8 * max(1, *(max(row["ns"]) for row in rows if row["work"] == work)))  # room for the numbers
+        longest = max(10, *(max(row["ns"]) for row in rows if row["work"] == work))
+        panel.set_xlim(1, longest ** 1.45)  # room for the numbers
+        panel.xaxis.set_major_locator(ticker.LogLocator(numticks=4))
         panel.set_title(work)
         panel.set_yticks(range(len(names)), names)
     panels[0][0].invert_yaxis()
     unit = getattr(kind_of(kind), "UNIT", "ns a frame")
-    figure.supxlabel(f"{kind}: {unit}, the shorter the better", fontsize=9)
+    figure.supxlabel(f"{kind}: {unit}, the shorter the better (k: thousands, M: millions)", fontsize=9)
     figure.tight_layout()
     return figure
+
+
+def short(number: float) -> str:
+    """Return a number by three digits, in thousands or millions where it is large."""
+    unit = ""
+    for larger in ("k", "M"):
+        if number >= 999.5:
+            number, unit = number / 1000, larger
+    return f"{number:.3g}{unit}"
 
 
 def lines(pyplot: Any, rows: list[dict[str, Any]]) -> Any:
@@ -94,7 +111,7 @@ def lines(pyplot: Any, rows: list[dict[str, Any]]) -> Any:
     axes = [axis for axis in AXES if growth(axis, rows)]
     if not axes:
         return None
-    figure, panels = pyplot.subplots(1, len(axes), squeeze=False, figsize=(3.4 * len(axes), 3))
+    figure, panels = pyplot.subplots(1, len(axes), squeeze=False, figsize=(2.55 * len(axes), 2.6))
     for panel, axis in zip(panels[0], axes, strict=True):
         for name, places in growth(axis, rows).items():
             color = COLORS[family(name)]

@@ -207,8 +207,8 @@ def test_charts_of_every_kind(tmp_path: Path) -> None:
     for path in drawn:
         text = path.read_text()
         assert "<svg" in text
-        assert charts.INK in text
-        assert "#ffffff" not in text, "its ground must be transparent"
+        assert charts.INKS in text and "currentColor" in text
+        assert charts.INK not in text and "#ffffff" not in text, "its ground is the reader's"
     for kind, works in charts.SHOWN.items():
         assert set(works) <= set(runner.kind_of(kind).WORKS)
 

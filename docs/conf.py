@@ -3,6 +3,7 @@
 import ast
 import os
 import sys
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +86,27 @@ class Protocols(SphinxDirective):
 
 
 def refine(app: Sphinx, doctree: nodes.document) -> None:
-    """Make each chart a link to itself in full size, and let the names of tests be told from other code."""
-    for image in doctree.findall(nodes.image):
-        image["scale"] = 100
+    """Let the names of tests be told from other code."""
     for literal in doctree.findall(nodes.literal):
         if "::test_" in literal.astext():
             literal["classes"].append("test")
+
+
+def name_defaults(app: Sphinx, what: str, name: str, obj: object, options: object, signature: "str | None",
+                  returns: "str | None") -> "tuple[str | None, str | None]":
+    """Write defaults as values where the code has private names for them."""
+    for hidden, value in (("_NOT_GIVEN", "..."), ("_DEFAULT_LIMIT", "65536"), ("DEFAULT_MAX_LENGTH", "8388608")):
+        signature = signature and signature.replace(hidden, value)
+    return signature, returns
+
+
+def describe(app: Sphinx, name: str, template: str, context: "dict[str, Any]", doctree: Any) -> None:
+    """Give each page its first paragraph as a description, which search engines show."""
+    for paragraph in doctree.findall(nodes.paragraph) if doctree else ():
+        if paragraph.astext().endswith((".", ":")):  # not an entry of the contents
+            text = escape(" ".join(paragraph.astext().split())[:300])
+            context["metatags"] += f'<meta name="description" content="{text}">'
+            return
 
 
 def as_literal(app: Sphinx, env: object, node: Any, text: "nodes.TextElement") -> "nodes.TextElement | None":
@@ -104,4 +120,6 @@ def setup(app: Sphinx) -> None:
     app.add_directive("help", Help)
     app.add_directive("protocols", Protocols)
     app.connect("doctree-read", refine)
+    app.connect("autodoc-process-signature", name_defaults)
+    app.connect("html-page-context", describe)
     app.connect("missing-reference", as_literal)

@@ -2,7 +2,7 @@
 
 `Connection` derives from multiprocessing's own, speaks with it in both directions, and never reads a byte behind a
 message: it can be waited for, shared with and sent to other processes as before. To have `Pool`, `Queue`, `Manager` and
-all else of multiprocessing use it, put it in the original's place before they are made:
+all else of multiprocessing use it, put it in the original's place before they are made::
 
     import multiprocessing.connection
     from sockframe.drop_in.multiprocessing import Connection

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import select
 from collections.abc import Callable
 from contextlib import suppress
 from socket import SHUT_WR
@@ -11,6 +10,7 @@ from socket import SHUT_WR
 from .._wing import Decoder
 from ..errors import EndOfStream, FramingError
 from ..framings import Framing
+from ..polling import POLLIN, POLLOUT, poll
 from ..sockets import FramedSocket
 from .streams import Input
 
@@ -20,7 +20,7 @@ class ExchangeError(Exception):
 
 
 class Exchange:
-    """Sends the payloads of an input and delivers the replies, with no thread: neither side waits for the other.
+    """Sends the payloads of an input and delivers the replies, both at once: neither side waits for the other.
 
     Held are at most the payloads of one read of the input, or one payload, and the replies of one `recv_many`.
     `replies` is how many are waited for; None is all until the peer ends the connection, to which `half_close`
@@ -86,23 +86,23 @@ class Exchange:
 
     def _wait(self) -> tuple[bool, bool, bool]:
         """Wait until something can be done: receive, send, or read the input."""
-        poller = select.poll()
+        poller = poll()
         sends = self._sends
         reads = not sends and not self._read_all and self._refused is None
-        events = select.POLLIN * (not self._peer_ended) | select.POLLOUT * sends
+        events = POLLIN * (not self._peer_ended) | POLLOUT * sends
         if events:
             poller.register(self._conn.fileno(), events)
         if reads and self._source.waits:
-            poller.register(self._source.fileno(), select.POLLIN)
+            poller.register(self._source.fileno(), POLLIN)
         if self._more or (reads and not self._source.waits):
             left: float | None = 0
         elif reads and self._peer_ended:
-            left = 0
+            left = self._source.lag
         else:
             left = None if self._timeout is None or reads else math.ceil(self._timeout * 1000)
         found = dict(poller.poll(left))
         status = found.get(self._conn.fileno(), 0)
-        if not found and left:
+        if not found and left and not reads:
             raise TimeoutError(f"the peer neither took nor sent anything for {self._timeout:g} s")
         readable = reads and (not self._source.waits or self._source.fileno() in found)
         if reads and self._peer_ended and not readable:
@@ -110,8 +110,8 @@ class Exchange:
             if self._cutter.buffered:
                 self._bad_input = ExchangeError(f"the peer ended the connection, {self._cutter.buffered} bytes of the "
                                                 "input were not yet sent")
-        return (not self._peer_ended and bool(self._more or status & ~select.POLLOUT),
-                sends and bool(status & ~select.POLLIN), readable)
+        return (not self._peer_ended and bool(self._more or status & ~POLLOUT),
+                sends and bool(status & ~POLLIN), readable)
 
     def _receive(self) -> None:
         """Receive replies and deliver them, those that were asked for."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import select
 import ssl
 from collections.abc import Callable
 
@@ -49,6 +50,8 @@ def serve(address: Address, framing: Framing, max_length: int | None, mode: str,
     framing = limited(framing, max_length)
     if command is None and (exec_timeout is not None or strip_newline):
         raise click.UsageError("--exec-timeout and --strip-newline need --exec")
+    if command is not None and not hasattr(select, "poll"):
+        raise click.UsageError("--exec needs pipes that can be waited for, which this system has not")
     shell = None if command is None else Shell(command, framing.max_length, exec_timeout, strip_newline)
     handler: Callable[[bytes], bytes] = _echo if shell is None else shell
     _log_to_stderr()

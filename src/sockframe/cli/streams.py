@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import io
+import math
 import os
 import select
+import socket
 import ssl
 import stat
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ..framings import Framing
+from ..polling import POLLIN, poll
 from ..sockets import FramedSocket, connect
 
 #: The most bytes of one read.
@@ -34,6 +38,43 @@ def _standard(stream: Any, name: str) -> Any:
     return stream.buffer
 
 
+class Pump:
+    """Lets a socket have what a thread reads, for whoever can wait for sockets alone, as on Windows.
+
+    What it holds is one read and what the socket holds. Nobody waits for the thread: a read may never end.
+    """
+
+    def __init__(self, read: Callable[[], bytes]) -> None:
+        self._read = read
+        self._error: OSError | None = None
+        self._near, self._far = socket.socketpair()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        """Read all, until nobody takes it."""
+        with self._far:
+            try:
+                while data := self._read():
+                    self._far.sendall(data)
+            except OSError as error:
+                self._error = error  # of the read, or nobody is there to be told
+
+    def fileno(self) -> int:
+        """Return the descriptor of the socket."""
+        return self._near.fileno()
+
+    def read(self) -> bytes:
+        """Return the next bytes, when there are some; b"" at the end. Raises what the reading raised."""
+        data = self._near.recv(CHUNK)
+        if not data and self._error is not None:
+            raise self._error
+        return data
+
+    def close(self) -> None:
+        """Take no more of it."""
+        self._near.close()
+
+
 class Input:
     """A file, or the standard input ("-"), as bytes as they come."""
 
@@ -41,6 +82,8 @@ class Input:
         self.name = "standard input" if path == "-" else path
         self._own = path != "-"
         self._stream: Any = open(path, "rb", 0) if self._own else _standard(sys.stdin, self.name)  # noqa: SIM115
+        self._raw: Any = getattr(self._stream, "raw", self._stream)  # nothing is read ahead
+        self._pump: Pump | None = None
         self._number: int | None = None
         with suppress(AttributeError, io.UnsupportedOperation):  # no real file stands behind it
             self._number = self._stream.fileno()
@@ -53,24 +96,36 @@ class Input:
         """Whether a read may have to wait for bytes."""
         return self._number is not None and not self.regular
 
+    @property
+    def lag(self) -> int:
+        """The milliseconds after which what has come to it can be waited for."""
+        return 0 if self._pump is None else math.ceil(PAUSE * 1000)
+
     def fileno(self) -> int:
-        """Return the descriptor; only where `waits`."""
+        """Return the descriptor to wait for; only where `waits`."""
         assert self._number is not None
-        return self._number
+        if self._pump is None:
+            if hasattr(select, "poll"):
+                return self._number
+            self._pump = Pump(self._next)
+        return self._pump.fileno()
 
     def read(self) -> bytes:
         """Return the next bytes, at most 64 KiB, when there are some; b"" at the end. An `OSError` tells the file."""
         if self._number is None:
             return bytes(self._stream.read(CHUNK))
         try:
-            while True:
-                with suppress(BlockingIOError):  # whoever gave it to us may have made it so
-                    return os.read(self._number, CHUNK)
-                poller = select.poll()
-                poller.register(self._number, select.POLLIN)
-                poller.poll()
+            return self._next() if self._pump is None else self._pump.read()
         except OSError as error:
             raise OSError(error.errno, error.strerror, self.name) from None
+
+    def _next(self) -> bytes:
+        """Return the next bytes of the file itself."""
+        while (data := self._raw.read(CHUNK)) is None:  # whoever gave it to us has made it non-blocking
+            poller = poll()
+            poller.register(self._number, POLLIN)
+            poller.poll()
+        return bytes(data)
 
     def chunks(self, follow: bool = False) -> Iterator[bytes]:
         """Yield all bytes; with `follow` go on as the file grows. Raises `OSError` where it shrinks."""
@@ -83,14 +138,16 @@ class Input:
             elif not follow:
                 return
             else:
-                size = os.fstat(self.fileno()).st_size
+                size = os.fstat(self._stream.fileno()).st_size
                 if size < count:
                     raise OSError(f"{self.name} was cut to {size} bytes, {count} had been read")
                 time.sleep(PAUSE)
 
     def close(self) -> None:
-        """Close the file; the standard input stays open."""
-        if self._own:
+        """Close the file, unless a thread may be reading it; the standard input stays open."""
+        if self._pump is not None:
+            self._pump.close()
+        elif self._own:
             self._stream.close()
 
 

@@ -134,6 +134,11 @@ def test_the_checks_run_the_readmes_test_command(path: str) -> None:
     assert "command=$(grep -m1 'python -m pytest' README.md)" in (ROOT / path).read_text()
 
 
+def test_the_checks_install_the_wheel_as_the_first_page_does() -> None:
+    assert r"first=$(grep -m1 'sockframe-\*.whl' docs/start.md)" in (ROOT / ".ci/run").read_text()
+    assert sum("sockframe-*.whl" in line for line in (ROOT / "docs/start.md").read_text().splitlines()) == 1
+
+
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *pages.PAGES]
 
 

@@ -19,8 +19,9 @@ if CHOICE not in ("", "0", "1"):
     raise SystemExit(f"SOCKFRAME_CORE must be 0, 1 or unset, not {CHOICE!r}")
 
 PARSER = sorted(set(glob("csrc/*.c")) - {"csrc/descriptors.c"})
-SOURCES = {"batch": [], "capi": [], "codec": PARSER, "connection": ["csrc/descriptors.c"], "iteration": [],
-           "message": ["csrc/descriptors.c"], "selector": ["csrc/descriptors.c"], "stream": []}
+DESCRIPTORS = ["csrc/descriptors.c"]
+SOURCES = {"batch": [], "capi": [], "codec": PARSER, "connection": DESCRIPTORS, "endpoint": DESCRIPTORS,
+           "iteration": [], "message": DESCRIPTORS, "selector": DESCRIPTORS, "sender": DESCRIPTORS, "stream": []}
 WANTED = CHOICE != "0" and sys.implementation.name == "cpython"
 REQUIRED = CHOICE == "1" or os.environ.get("CIBUILDWHEEL") == "1"
 EPOCH = os.environ.get("SOURCE_DATE_EPOCH", "")

@@ -125,6 +125,7 @@ def members(kind: type) -> "list[str]":
 @pytest.mark.parametrize(("room", "name"), twins())
 def test_twins_have_the_same_members_signatures_and_docstrings(room: str, name: str) -> None:
     core, pure = (getattr(importlib.import_module(f"sockframe.{wing}.{room}"), name) for wing in ("_core", "_pure"))
+    assert [kind.__name__ for kind in core.__mro__] == [kind.__name__ for kind in pure.__mro__]
     assert members(core) == members(pure)
     assert inspect.getdoc(core) == inspect.getdoc(pure)
     assert inspect.getdoc(pure)
@@ -223,7 +224,7 @@ def resolve(package: "list[str]", name: str) -> str:
     """Return the module that `from package import name` loads."""
     for parts in ([*package, name] if name else package, package):
         path = PACKAGE.joinpath(*parts)
-        if parts and (path.is_dir() or any(path.with_suffix(end).exists() for end in (".py", ".pyx"))):
+        if parts and (path.is_dir() or any(path.with_suffix(end).exists() for end in (".py", ".pyx", ".pxd"))):
             return ".".join(parts)
     return "__init__"
 

@@ -117,7 +117,7 @@ def test_a_capsule_that_can_not_be_made_leaves_nothing_behind(monkeypatch: pytes
 
 def test_of_two_threads_behind_a_fork_one_looks_after_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one that waited for the other finds it done, and the other's call at work."""
-    module = sys.modules["sockframe._pure.connection"]
+    module = sys.modules["sockframe._pure.endpoint"]
     left, right = load_wing("pure").pair(LengthPrefix())
 
     class Waiting:

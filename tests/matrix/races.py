@@ -19,7 +19,7 @@ OURS = re.compile(r"src/sockframe/_core/|csrc/")
 #: whole; a flag that is set once, and looked at again inside the section that matters. And what is no race, but handed
 #: from thread to thread by the interpreter alone: an object that nobody has any more, by its counts of references, and
 #: what a framing is compiled to, by the attribute in which others find it, made and never changed.
-MEANT = re.compile(r"Connection_(\d+)?(pending|check_open|closed___get__)$|_dealloc_|_compile_framing$")
+MEANT = re.compile(r"(Connection|Endpoint)_(\d+)?(pending|check_open|closed___get__)$|_dealloc_|_compile_framing$")
 
 
 def accesses(report: str) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from .codec cimport begin_section, end_section, grow_bytes, hold, new_bytes, section
-from .connection cimport iovec, sf_await_writable, sf_read, sf_write
+from .descriptors cimport iovec, sf_await_writable, sf_read, sf_write
 
 from .. import errors, transport
 

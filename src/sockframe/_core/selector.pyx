@@ -10,7 +10,10 @@ from libc.errno cimport EAGAIN, EINTR
 from libc.stdint cimport UINT64_MAX, int64_t, uint8_t
 
 from .codec cimport Decoder, begin_section, end_section, section
-from .connection cimport GONE, SF_AT_ONCE, Connection, has_tail, plan_in, sf_receive
+from .connection cimport Connection
+from .descriptors cimport SF_AT_ONCE, sf_receive
+from .endpoint cimport GONE, try_turn
+from .sender cimport has_tail, plan_in
 
 from .. import errors, transport
 
@@ -148,9 +151,7 @@ cdef bint begin(Connection conn, unsigned long me, int *fd) except -1:
     cdef section here
     cdef bint got
     begin_section(&here, conn)
-    got = not conn.shut and conn.reading.owner != me and conn.try_turn(&conn.reading)
-    if got:
-        conn.reading.owner = me
+    got = not conn.shut and try_turn(&conn.reading, me)
     end_section(&here)
     if not got:
         return False

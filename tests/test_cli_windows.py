@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,7 +40,7 @@ def start(wing: Any, *arguments: object) -> subprocess.Popen[bytes]:
     """Start the command, its three streams unbuffered pipes."""
     return subprocess.Popen([sys.executable, "-W", "error", "-c", COMMAND, *map(str, arguments)], bufsize=0,
                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            cwd=Path(__file__).parent, env={**os.environ, "SOCKFRAME_CORE": CHOICES[wing.name]})
+                            env={**os.environ, "SOCKFRAME_CORE": CHOICES[wing.name]})
 
 
 def run(wing: Any, *arguments: object, data: bytes = b"", code: int = 0) -> tuple[bytes, str]:

@@ -189,8 +189,8 @@ ENGINE = "tests/test_codec.py tests/test_batch.py tests/test_stream_buffer.py te
 
 #: What can be run on Windows: without forks, Unix sockets and signals, and Wine loads no cryptography for TLS.
 ON_WINDOWS = " ".join(f"tests/test_{name}.py" for name in (
-    "windows", "codec", "batch", "stream_buffer", "receive", "send", "sockets", "selector", "iteration", "fuzz_corpus",
-    "references", "threads",
+    "windows", "cli_windows", "codec", "batch", "stream_buffer", "receive", "send", "sockets", "selector", "iteration",
+    "fuzz_corpus", "references", "threads",
 ))
 
 #: Wine gives Python no standard output that is a file.

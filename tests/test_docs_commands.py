@@ -28,6 +28,7 @@ OTHERWISE = {
     r"\S+ -m venv \S+ && (\w+=1 )?\S+/pip (install|wheel) .*": "an install, as .ci/run does it in many ways",
     r"\S+/pip install .*": "an install",
     r"(SOCKFRAME_CORE=1 )?\S*pip install .*\.( .*)?": "an install of this folder",
+    r"SOCKFRAME_CORE=1 \S+ setup\.py -q build_ext --inplace": "it would compile the core anew",
     r".*sockframe bench --quick": "test_cli.py runs it; whole it measures for half a minute",
     r"\(export SOCKFRAME_CORE=1; .*pytest .*\)": ".ci/run runs it, and these tests with it",
     r"git clone .*": "this is a clone",
@@ -97,8 +98,9 @@ def check(program: str, words: list[str]) -> None:
         if words[0] == "-m":
             check_module(words[1], words[2:], options)
         else:
-            assert any(pages.name_of(text) == words[0] for path in [ROOT / "README.md", *pages.PAGES]
-                       for text in pages.blocks(path, "python")), words[0]
+            assert (ROOT / words[0]).exists() or any(
+                pages.name_of(text) == words[0] for path in [ROOT / "README.md", *pages.PAGES]
+                for text in pages.blocks(path, "python")), words[0]
     elif program == "pip":
         check_install(words)
     elif program == "make":

@@ -17,9 +17,11 @@ OURS = re.compile(r"src/sockframe/_core/|csrc/")
 
 #: Races that are meant, by the function on one side: numbers that another thread may change at any step, each read
 #: whole; a flag that is set once, and looked at again inside the section that matters. And what is no race, but handed
-#: from thread to thread by the interpreter alone: an object that nobody has any more, by its counts of references, and
-#: what a framing is compiled to, by the attribute in which others find it, made and never changed.
-MEANT = re.compile(r"(Connection|Endpoint)_(\d+)?(pending|check_open|closed___get__)$|_dealloc_|_compile_framing$")
+#: from thread to thread by the interpreter alone: an object that nobody has any more, by its counts of references; what
+#: a framing is compiled to, by the attribute in which others find it, made and never changed; and what the collector of
+#: garbage looks at, for which all other threads are stopped.
+MEANT = re.compile(r"(Connection|Endpoint)_(\d+)?(pending|check_open|closed___get__)$|_dealloc_|_compile_framing$|"
+                   r"_tp_traverse_")
 
 
 def accesses(report: str) -> list[tuple[str, str]]:

@@ -156,6 +156,13 @@ def test_every_path_of_contributing_exists() -> None:
         assert (ROOT / path).exists(), path
 
 
+def test_contributing_tells_of_every_module_of_the_package() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    for path in (ROOT / "src" / "sockframe").iterdir():
+        if path.suffix in ("", ".py") and not path.stem.startswith("__"):
+            assert f"`src/sockframe/{path.name}{'/' * path.is_dir()}`" in text, path.name
+
+
 def test_the_changelog_has_unreleased_on_top() -> None:
     headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert headings[0] == "Unreleased"

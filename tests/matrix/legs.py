@@ -141,8 +141,9 @@ def cpython(version: str, *, root: str = "", get: str = "build it, or take pyenv
                needs=(GIL, VENV, HEADERS))
 
 
-#: What sanitizers make no sense for: memory that is kept back looks like growth, and others' compilers run under them.
-NOT_SANITIZED = " ".join(f"--ignore=tests/test_{name}.py" for name in ("growth", "typed", "downstream"))
+#: What sanitizers make no sense for: memory that is kept back looks like growth, greenlets move their stacks about, and
+#: others' compilers would run under them.
+NOT_SANITIZED = " ".join(f"--ignore=tests/test_{name}.py" for name in ("growth", "gevent", "typed", "downstream"))
 
 TLS_TESTS = r"tests/test_(start_)?tls(_ends)?\.py"
 WITHOUT_TLS = f"$(echo $HEART | sed -E 's,{TLS_TESTS},,g')"

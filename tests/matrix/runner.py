@@ -77,7 +77,8 @@ def environment_of(leg: Leg, root: str) -> dict[str, str]:
         kept.pop("TMPDIR", None)
     if leg.python:
         pythons = {**kept, "PATH": f"{os.environ.get(PYTHONS, '')}{os.pathsep}{kept['PATH']}"} if not root else kept
-        python = found(root, f"command -v {leg.python}", pythons)
+        # One that does not run is none: pyenv has such a file for each that it has not chosen.
+        python = found(root, f'python=$(command -v {leg.python}); "$python" -c ""; echo "$python"', pythons)
         if not python:
             where = f"the tree {leg.root!r}" if root else f"{PYTHONS} or PATH"
             raise MissingError(f"there is no {leg.python} in {where}; to have it: {leg.get}")

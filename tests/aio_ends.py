@@ -15,9 +15,12 @@ from typing import Any
 
 import pytest
 from peers.programs import lacking
-from scripted import LIMIT, tls_contexts
+from scripted import LIMIT
+from tls_pairs import contexts
 
 from sockframe import LengthPrefix, aio
+
+__all__ = ["contexts"]  # a fixture
 
 FRAMING = LengthPrefix()
 OVER = ["tcp", "unix", "tls"]
@@ -115,12 +118,6 @@ def run(request: pytest.FixtureRequest) -> Iterator[Runner]:
     runner = Runner(request.param)
     yield runner
     assert runner.told == []
-
-
-@pytest.fixture(scope="session")
-def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Return the TLS contexts of a client and of a server that it trusts."""
-    return tls_contexts()
 
 
 class Ends:

@@ -205,7 +205,7 @@ WINE = ('export WINEPREFIX="$PWD/wine" WINEDEBUG=-all PYTHONPATH="src;site" SOCK
 
 OTHER_LEGS = (
     Leg("windows-core", "64-bit Windows, by mingw-w64 and Wine: Python, without TLS; ARM64 compiled only",
-        "codec, batches, streams, connections, selectors",
+        "codec, batches, streams, connections, selectors, command",
         (PREPARE, '.venv/bin/pip install -q "cython>=3.1"',
          ".venv/bin/pip install -q --target site --only-binary :all: --platform win_amd64 --python-version 3.13 pytest "
          "hypothesis click rich anyio colorama",

@@ -60,9 +60,12 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def measured(plan: dict[str, tuple[list[str], list[str]]], pythons: list[str], rounds: int,
-             least: float) -> dict[str, Any]:
-    """Measure all of it, behind a progress bar where there is a terminal; return the record."""
+def measured(plan: dict[str, tuple[list[str], list[str]]], pythons: list[str], rounds: int, least: float,
+             store: Path | None) -> dict[str, Any]:
+    """Measure all of it, behind a progress bar where there is a terminal; return the record.
+
+    It is stored after each kind: a whole benchmark takes an hour or two, and may be cut short.
+    """
     record: dict[str, Any] = {"processor": processor(), "cores": os.cpu_count(), "platform": platform.platform(),
                               "pythons": {python: version(python) for python in pythons}, "rounds": rounds, "kinds": {}}
     console = Console(stderr=True)
@@ -71,11 +74,20 @@ def measured(plan: dict[str, tuple[list[str], list[str]]], pythons: list[str], r
         total = sum(len(works) * len(names) for works, names in plan.values()) * len(pythons) * rounds
         task = bar.add_task("", total=total)
         for kind, (works, names) in plan.items():
+            if store:
+                keep(record, store)
             pairs = [(name, python) for name in names for python in pythons]
             record["kinds"][kind] = run(kind, works, pairs, rounds,
                                         lambda doing: bar.update(task, description=doing),
                                         lambda: bar.advance(task), least)
+    if store:
+        keep(record, store)
     return record
+
+
+def keep(record: dict[str, Any], path: Path) -> None:
+    """Store a record in a file."""
+    path.write_text(json.dumps(record, indent=1) + "\n")
 
 
 @click.command()
@@ -86,25 +98,25 @@ def measured(plan: dict[str, tuple[list[str], list[str]]], pythons: list[str], r
 @click.option("--rounds", type=click.IntRange(1), help=f"How often each is measured: {ROUNDS} times unless said so.")
 @click.option("--python", "others", multiple=True, metavar="PATH",
               help="Run the contenders in this Python too: it must have sockframe, and the peers.")
-@click.option("--json", "store", type=click.File("w", lazy=False), help="Store every figure in this file.")
+@click.option("--json", "store", type=click.Path(dir_okay=False, writable=True, path_type=Path),
+              help="Store every figure in this file.")
 @click.option("--from", "stored", type=click.File(), help="Measure nothing: show the figures of such a file.")
 @click.option("--charts", "folder", type=click.Path(file_okay=False, path_type=Path),
               help="Draw the figures into this directory, as SVG.")
 @click.option("--page", is_flag=True, help="Put the targets, and the charts, into their page of the documentation.")
 def main(quick: bool, kind: tuple[str, ...], work: tuple[str, ...], contender: tuple[str, ...], rounds: int | None,
-         others: tuple[str, ...], store: IO[str] | None, stored: IO[str] | None, folder: Path | None,
+         others: tuple[str, ...], store: Path | None, stored: IO[str] | None, folder: Path | None,
          page: bool) -> None:
     """Measure sockframe and its peers, in turn, each in a fresh process."""
+    if stored and store:
+        raise click.UsageError("figures of --from are stored already: leave --json out")
     if stored:
         record = json.load(stored)
     else:
         plan = chosen(kind, work, contender, quick)
         record = measured(plan, [sys.executable, *others], rounds or (QUICK_ROUNDS if quick else ROUNDS),
-                          QUICK_SECONDS if quick else LEAST_SECONDS)
+                          QUICK_SECONDS if quick else LEAST_SECONDS, store)
     report.show(record)
-    if store:
-        json.dump(record, store, indent=1)
-        store.write("\n")
     drawn: list[Path] = []
     if folder:
         try:

@@ -16,7 +16,7 @@ WITHOUT_CORE = os.environ.get("SOCKFRAME_CORE") == "0"
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(ROOT))
-    from bench import floor, report, runner, scale, targets
+    from bench import command, floor, report, runner, scale, targets
     from bench.command import main
 
 #: Does a work by every contender of a kind on a wing, once to be checked and twice for the time, in one process.
@@ -77,9 +77,9 @@ def test_every_peer_is_there(peer: str) -> None:
 
 
 def test_the_floor_has_no_warnings(tmp_path: Path) -> None:
-    command = ["cc", "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror",
-               "-fsyntax-only", f"-I{floor.CSRC}", *map(str, sorted(floor.FOLDER.glob("*.c")))]
-    done = subprocess.run(command, capture_output=True, text=True)
+    compilation = ["cc", "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror",
+                   "-fsyntax-only", f"-I{floor.CSRC}", *map(str, sorted(floor.FOLDER.glob("*.c")))]
+    done = subprocess.run(compilation, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -231,6 +231,25 @@ def test_the_command_measures_shows_and_stores(tmp_path: Path) -> None:
     refused = CliRunner().invoke(main, ["--from", str(tmp_path / "wrong.json")])
     assert refused.exit_code == 1
     assert "not the payloads that were encoded: decode: length 1 MiB, HOWTO" in refused.output
+
+
+def test_what_was_measured_is_stored_before_the_next_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    def run(kind: str, *rest: Any) -> "list[dict[str, Any]]":
+        if kind == "receive":
+            raise subprocess.CalledProcessError(1, "receive")
+        return []
+
+    monkeypatch.setattr(command, "run", run)
+    path = tmp_path / "figures.json"
+    arguments = ["--kind", "decode", "--kind", "receive", "--json", str(path)]
+    assert isinstance(CliRunner().invoke(main, arguments).exception, subprocess.CalledProcessError)
+    assert json.loads(path.read_text())["kinds"] == {"decode": []}
+    refused = CliRunner().invoke(main, ["--from", str(path), "--json", str(path)])
+    assert refused.exit_code == 2
+    assert "stored already" in refused.output
+    assert json.loads(path.read_text())["kinds"] == {"decode": []}
 
 
 def test_other_pythons_and_works_that_are_not_there_are_refused() -> None:

@@ -12,7 +12,7 @@ import pytest
 from aio_ends import Ends, Runner, contexts, ends, in_thread, passes, run, to_end, until
 from scripted import KINDS, LIMIT, OwnMethods, noise, over_tcp, over_unix
 
-from sockframe import Decoder, EndOfStream, FixedLength, IncompleteFrameError, LengthPrefix, Lines, aio
+from sockframe import Decoder, EndOfStream, FixedLength, FramingError, IncompleteFrameError, LengthPrefix, Lines, aio
 
 __all__ = ["contexts", "ends", "run"]  # fixtures
 
@@ -136,6 +136,43 @@ def test_a_peer_that_goes_while_the_stream_changes_hands(run: Runner, ends: Ends
             stream.close()
             with pytest.raises(OSError):
                 await detaching
+
+    run(main)
+
+
+def test_a_frame_that_is_passed_over_is_no_place_to_change_hands(run: Runner, ends: Ends) -> None:
+    """The rest of it would be taken for frames by who goes on."""
+    async def main() -> None:
+        sock, peer = socket.socketpair()
+        framing = LengthPrefix(max_length=3, overlong="skip")
+        conn = ends.wing.FramedSocket(sock, framing)
+        with peer:
+            peer.sendall(b"\0\0\0\x09fr")
+            with pytest.raises(TimeoutError):
+                conn.recv(timeout=0.05)
+            with pytest.raises(FramingError, match="overlong frame at position 0 is being passed over"):
+                await aio.attach(conn)
+            assert conn.gettimeout() is None
+            peer.sendall(b"om here\0\0\0\1a\0\0\0\x09fr")
+            assert conn.recv(timeout=LIMIT) == b"a"
+            with pytest.raises(TimeoutError):
+                conn.recv(timeout=0.05)
+            peer.sendall(b"om here")
+            with pytest.raises(TimeoutError):
+                conn.recv(timeout=0.05)
+            stream = await aio.attach(conn)
+            peer.sendall(b"\0\0\0\x09fr")
+            receiving = asyncio.ensure_future(stream.recv())
+            await until(stream._decoder._midway)
+            receiving.cancel()
+            await asyncio.wait([receiving])
+            with pytest.raises(FramingError, match="overlong frame at position 0 is being passed over"):
+                await stream.detach()
+            peer.sendall(b"om here\0\0\0\1b")
+            assert await stream.recv() == b"b"
+            sock, leftover = await stream.detach()
+            with sock:
+                assert leftover == b""
 
     run(main)
 

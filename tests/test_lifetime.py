@@ -18,7 +18,7 @@ import pytest
 from scripted import LIMIT, Scripted, has_ipv6
 
 import sockframe
-from sockframe import EndOfStream, FramedSocket, LengthPrefix, Lines, connect
+from sockframe import EndOfStream, FramedSocket, FramingError, LengthPrefix, Lines, connect
 
 
 def refused(conn: Any) -> None:
@@ -68,6 +68,27 @@ def test_detach_gives_what_is_left(wing: Any) -> None:
             assert leftover == b"\0\0\0\3tworest"
             left.sock.send(b"more")
             assert sock.recv(9) == b"more"
+
+
+@pytest.mark.parametrize("overlong", ["skip", "truncate"])
+def test_a_frame_that_is_passed_over_is_no_place_to_detach(wing: Any, overlong: str) -> None:
+    """The rest of it would be taken for frames by who goes on."""
+    left, right = wing.pair(LengthPrefix(max_length=3, overlong=overlong))
+    with left, right:
+        left.send(b"it")
+        left.sock.sendall(b"\0\0\0\x09from")
+        assert right.recv(timeout=LIMIT) == b"it"
+        with pytest.raises(TimeoutError):
+            right.recv(timeout=0.05)
+        for _ in range(2):
+            with pytest.raises(FramingError, match=r"^the overlong frame at position 6 is being passed over, and its"):
+                right.detach()
+        assert not right.closed
+        left.sock.sendall(b" here\0\0\0\3onto")
+        assert [right.recv(timeout=LIMIT) for _ in range(1 + (overlong == "truncate"))][-1] == b"ont"
+        sock, leftover = right.detach()
+        with sock:
+            assert leftover == b"o"
 
 
 def test_what_was_received_before_comes_first(wing: Any) -> None:

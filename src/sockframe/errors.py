@@ -325,6 +325,12 @@ def leftover_error(count: int) -> FramingError:
                         "whether they are to be carried into it or discarded")
 
 
+def midway_error(position: int) -> FramingError:
+    """Make the error of a stream that is to be given away inside a frame, whose rest would be read as other frames."""
+    return FramingError(f"the overlong frame at position {position} is being passed over, and its rest is still to "
+                        "come: receive until it is past")
+
+
 def tls_twice_error() -> ValueError:
     """Make the error of TLS begun within TLS."""
     return ValueError("the connection is under TLS already")

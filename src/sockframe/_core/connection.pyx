@@ -204,7 +204,10 @@ cdef class Connection(Sender):
         return held + sum(map(len, rest or ())) + transport.socket_pending(self.sock)
 
     def detach(self):
-        """Give up the socket: return it, and the bytes received that are not yet delivered as frames."""
+        """Give up the socket: return it, and the bytes received that are not yet delivered as frames.
+
+        Raises `FramingError` inside an overlong frame that is passed over: its rest would be read as other frames.
+        """
         self.check_open()
         cdef int64_t deadline = self.deadline(UNSET)
         self.enter(&self.reading, deadline)
@@ -214,6 +217,8 @@ cdef class Connection(Sender):
                 self.send_tail(deadline)
                 self.fold()
                 self.absorb_kept()
+                if self.decoder.long is not None:
+                    raise errors.midway_error(self.decoder.position)
                 held = new_bytes(self.decoder.start(), self.decoder.end - self.decoder.begin)
                 given = self.sock, b"".join((*(self.rest or ()), held))
                 self.give_away()

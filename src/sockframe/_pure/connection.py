@@ -156,7 +156,10 @@ class Connection(Sender):
         return held + transport.socket_pending(self.sock)
 
     def detach(self) -> tuple[Any, bytes]:
-        """Give up the socket: return it, and the bytes received that are not yet delivered as frames."""
+        """Give up the socket: return it, and the bytes received that are not yet delivered as frames.
+
+        Raises `FramingError` inside an overlong frame that is passed over: its rest would be read as other frames.
+        """
         self._check_open()
         deadline = self._deadline(UNSET)
         reading = self._enter(self._reading, deadline)
@@ -167,6 +170,8 @@ class Connection(Sender):
                 self._absorb()
                 self._absorb_kept()
                 decoder = self._decoder
+                if decoder._midway():
+                    raise errors.midway_error(decoder.position)
                 given = self.sock, b"".join((*(self._rest or ()), decoder._cut(decoder._begin, len(decoder._store))))
                 self._give_away()
                 decoder._forget()

@@ -74,10 +74,10 @@ async def attach(conn: Any, *, read_limit: int = READ_LIMIT, write_limit: int = 
                 conn.flush()
             if conn.unsent:
                 await writable(loop, conn.sock.fileno())
+        sock, leftover = conn.detach()
     except BaseException:
         conn.sock.settimeout(timeout)
         raise
-    sock, leftover = conn.detach()
     try:
         link.decoder.feed(leftover)
         # uvloop has a transport of its own for each.

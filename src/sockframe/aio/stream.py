@@ -309,7 +309,8 @@ class FramedStream:
 
         What was sent goes first. The socket is a new one, blocking, over the same connection: a transport does not
         give up its own, but closes it. `FramedSocket(sock, framing, received=leftover)` goes on with it. Raises
-        `ValueError` under TLS, which a transport keeps to itself.
+        `ValueError` under TLS, which a transport keeps to itself, and `FramingError` inside an overlong frame that is
+        passed over.
         """
         self._check_alive()
         link = self._link
@@ -320,6 +321,8 @@ class FramedStream:
             await link.emptied()
             if self._closed or link.lost:
                 raise errors.closed_error() if self._closed else connection_error(link.failure)
+            if self._decoder._midway():
+                raise errors.midway_error(self._decoder.position)
             sock = socket.socket(fileno=os.dup(link.transport.get_extra_info("socket").fileno()))
             try:
                 leftover = b"".join((*self._rest, self._decoder.take_buffered()))

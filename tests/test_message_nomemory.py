@@ -19,7 +19,7 @@ from test_nomemory import HERE, sweep
 from sockframe import Encoder, LengthPrefix
 from sockframe._pure import Decoder
 
-pytestmark = pytest.mark.usefixtures("alone")
+pytestmark = pytest.mark.usefixtures("alone", "no_collector")
 
 #: A small message, none, one that is received in pieces, and one that its header alone tells apart.
 MESSAGES = [b"one", b"", noise(150_000), noise(16_385)]

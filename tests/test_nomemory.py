@@ -21,7 +21,7 @@ from scripted import LIMIT, Bracketed, Task, noise
 from sockframe import Cobs, IncompleteFrameError, LengthPrefix, Lines
 from sockframe._pure import Decoder
 
-pytestmark = pytest.mark.usefixtures("alone")
+pytestmark = pytest.mark.usefixtures("alone", "no_collector")
 
 HERE = "core" in WINGS and not FREE and importlib.util.find_spec("_testcapi") is not None
 

@@ -64,7 +64,7 @@ def measured(plan: dict[str, tuple[list[str], list[str]]], pythons: list[str], r
              store: Path | None) -> dict[str, Any]:
     """Measure all of it, behind a progress bar where there is a terminal; return the record.
 
-    It is stored after each kind: a whole benchmark takes an hour or two, and may be cut short.
+    It is stored after each kind: a whole benchmark takes an hour, and may be cut short.
     """
     record: dict[str, Any] = {"processor": processor(), "cores": os.cpu_count(), "platform": platform.platform(),
                               "pythons": {python: version(python) for python in pythons}, "rounds": rounds, "kinds": {}}

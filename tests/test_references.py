@@ -36,8 +36,8 @@ from sockframe import (
     Tagged,
 )
 
-#: Rounds that fill what the interpreter keeps for another time, the last rounds, which count, and rounds at the most; how
-#: often each does a work.
+#: Rounds that fill what the interpreter keeps for another time, the last rounds, which count, and rounds at the most;
+#: how often each does a work.
 WARM, ROUNDS, MOST, TIMES = 4, 4, 40, 20
 
 counts_references = hasattr(sys, "gettotalrefcount")

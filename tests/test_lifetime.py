@@ -72,7 +72,7 @@ def test_detach_gives_what_is_left(wing: Any) -> None:
 
 @pytest.mark.parametrize("overlong", ["skip", "truncate"])
 def test_a_frame_that_is_passed_over_is_no_place_to_detach(wing: Any, overlong: str) -> None:
-    """The rest of it would be taken for frames by who goes on."""
+    """K15: the rest of it would be taken for frames by who goes on."""
     left, right = wing.pair(LengthPrefix(max_length=3, overlong=overlong))
     with left, right:
         left.send(b"it")

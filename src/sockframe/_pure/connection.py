@@ -170,7 +170,7 @@ class Connection(Sender):
                 self._absorb()
                 self._absorb_kept()
                 decoder = self._decoder
-                if decoder._midway():
+                if decoder._long is not None:
                     raise errors.midway_error(decoder.position)
                 given = self.sock, b"".join((*(self._rest or ()), decoder._cut(decoder._begin, len(decoder._store))))
                 self._give_away()

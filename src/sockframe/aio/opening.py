@@ -53,8 +53,9 @@ async def attach(conn: Any, *, read_limit: int = READ_LIMIT, write_limit: int = 
 
     What it has not sent goes first, and what it has received comes first; the `FramedSocket` is detached. Being
     cancelled before, or what fails, leaves it as it was. `FramedSocket(sock, framing)` makes one of any connected
-    socket. Raises `ValueError` under TLS, whose keys stay where they are, and `TypeError` for a socket that is not
-    the system's own; `FramedStream.detach` is the way back.
+    socket. Raises `ValueError` under TLS, whose keys stay where they are, `TypeError` for a socket that is not the
+    system's own, and `FramingError` inside an overlong frame that is passed over. `FramedStream.detach` is the way
+    back.
     """
     if not isinstance(conn, Connection):
         raise TypeError(f"a FramedSocket is needed, not {type(conn).__name__}")
